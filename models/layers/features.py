@@ -1,0 +1,27 @@
+"""Intermediate maps of a convolutional network, for those that serve as backbones."""
+
+from __future__ import annotations
+
+import keras
+
+PREFIX = "stride_"
+
+
+def stride_name(stride: int) -> str:
+    """The name of the last layer whose output is ``stride`` times smaller than the picture."""
+    return f"{PREFIX}{stride}"
+
+
+def features(model: keras.Model) -> keras.Model:
+    """The model that shares ``model``'s weights and answers its maps by stride.
+
+    The outputs are a dict such as {"stride_1": [batch, height, width, channels], "stride_2":
+    [batch, height / 2, …], …}, the largest maps first.
+
+    Raises:
+        ValueError: where no layer is named after its stride.
+    """
+    maps = {layer.name: layer.output for layer in model.layers if layer.name.startswith(PREFIX)}
+    if not maps:
+        raise ValueError(f"{model.name} names no maps by stride: it is no backbone")
+    return keras.Model(model.input, maps, name=f"{model.name}_features")

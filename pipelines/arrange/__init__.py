@@ -1,0 +1,1 @@
+"""What only fitting does to examples: augmentation, pairs, windows, buckets."""

@@ -1,0 +1,1 @@
+"""The machinery that every application runs on; the only place that fits a model."""

@@ -1,0 +1,57 @@
+"""From a configuration to the objects it describes."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from pipelines.engine.application import Application, load_application
+from pipelines.engine.configuration import Configuration, construct
+from pipelines.sources.source import Source
+from pipelines.tasks.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Assembly:
+    """A configuration with the objects that it describes, none of which has seen data yet.
+
+    Attributes:
+        source: raw examples.
+        preprocessor: not fitted.
+        arrange: ``arrange(dataset, preprocessor, *, training, seed, batch_size)``.
+        task: loss, metrics, response, scores.
+        builder: ``builder(**model_arguments) -> keras.Model``.
+    """
+
+    configuration: Configuration
+    application: Application
+    source: Source
+    preprocessor: Any
+    arrange: Callable
+    task: Task
+    builder: Callable[..., keras.Model]
+
+
+def assemble(configuration: Configuration) -> Assembly:
+    """Makes everything that ``configuration`` names."""
+    application = load_application(configuration.application)
+    source_arguments = {
+        "data_dir": configuration.data_dir,
+        "download": configuration.download,
+        "strict": configuration.strict,
+    }
+    source = application.sources[configuration.dataset].builder
+    architecture = application.architectures[configuration.architecture].builder
+    return Assembly(
+        configuration=configuration,
+        application=application,
+        source=construct(source, source_arguments, configuration.source),
+        preprocessor=application.preprocessor(**configuration.preprocess),
+        arrange=functools.partial(application.arrange, **configuration.arrange),
+        task=application.task(**configuration.task),
+        builder=functools.partial(architecture, **configuration.model),
+    )

@@ -1,0 +1,196 @@
+"""``python -m pipelines.<application>``: trains, evaluates on the test split and reports."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from pipelines.engine.application import Application, UserError
+from pipelines.engine.assembly import Assembly, assemble
+from pipelines.engine.configuration import Command, Configuration, parse
+from pipelines.engine.prepared import read_prepared, write_prepared
+from pipelines.engine.run import Run
+from pipelines.engine.train import (
+    TrainingData,
+    distribution_strategy,
+    fit,
+    prepare_backend,
+)
+
+SMOKE_STEPS = 2
+SMOKE_TEST_EXAMPLES = 32
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Runs a command of the zoo; a failure that the user can mend is one line and status 2."""
+    try:
+        command()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as interrupt:
+        print(f"\nstopped; {interrupt}".removesuffix("; "), file=sys.stderr)
+        sys.exit(130)
+
+
+def main(application: Application, arguments: Sequence[str] | None = None) -> None:
+    """The command line of one application; ``arguments`` default to the process's own."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    run_command(lambda: train(application, arguments))
+
+
+def train(application: Application, arguments: Sequence[str]) -> None:
+    """Does what the command line says: prepares arrays, or trains, evaluates and reports.
+
+    Raises:
+        UserError: for anything that the user can mend.
+    """
+    configuration, command = parse(application, arguments)
+    if command.smoke:
+        recipe = dataclasses.replace(configuration.recipe, epochs=1)
+        configuration = dataclasses.replace(configuration, recipe=recipe)
+    prepare_backend(configuration.recipe)
+    assembly = assemble(configuration)
+    if command.prepare:
+        _fit_preprocessor(assembly)
+        data = _read(assembly, command)
+        write_prepared(
+            command.prepare, configuration.to_json(), assembly.preprocessor, data, command.passes
+        )
+        print(f"prepared: {command.prepare}")
+        return
+    run = train_run(assembly, command, distribution_strategy())
+    print(f"model: {run.model_file}")
+    _evaluate(run, command)
+
+
+def train_run(assembly: Assembly, command: Command, strategy: Any = None) -> Run:
+    """Trains a new run, or continues one, and returns it finished.
+
+    Args:
+        assembly: what to train; its preprocessor is fitted here, or restored from the run.
+        command: where, and whether from the start.
+        strategy: a ``tf.distribute.Strategy`` to train under, or None.
+
+    Raises:
+        UserError: for anything that the user can mend.
+    """
+    configuration = assembly.configuration
+    run = Run(pathlib.Path(command.runs_dir, configuration.application, _name(assembly, command)))
+    if command.resume:
+        _check_resume(configuration, run, command)
+    else:
+        run.require_new()
+    if command.prepared:
+        _check_prepared(configuration, command.prepared)
+        data = read_prepared(command.prepared, configuration.recipe.seed)
+        copy = functools.partial(
+            shutil.copytree, pathlib.Path(command.prepared, "preprocessor"), dirs_exist_ok=True
+        )
+    else:
+        if command.resume:
+            assembly.preprocessor.restore(run.preprocessor_folder)
+        else:
+            _fit_preprocessor(assembly)
+        data = _read(assembly, command, strategy.num_replicas_in_sync if strategy else 1)
+        copy = assembly.preprocessor.save
+    if not command.resume:
+        run = Run.create(run.path, configuration, copy, prepared=command.prepared)
+    print(f"run: {run.path}")
+    build = functools.partial(assembly.builder, **data.model_arguments)
+    try:
+        fit(build, assembly.task, configuration.recipe, data, run, strategy)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"continue with the same command and --run {run.path.name} --resume"
+        ) from None
+    return run
+
+
+def _name(assembly: Assembly, command: Command) -> str:
+    configuration = assembly.configuration
+    return command.run or "-".join(
+        [
+            *(["smoke"] if command.smoke else []),
+            configuration.architecture,
+            configuration.dataset,
+            time.strftime("%Y%m%d-%H%M%S"),
+        ]
+    )
+
+
+def _fit_preprocessor(assembly: Assembly) -> None:
+    from pipelines.engine.data import raw_batches
+
+    assembly.preprocessor.fit(raw_batches(assembly.source, "train"))
+
+
+def _read(assembly: Assembly, command: Command, replicas: int = 1) -> TrainingData:
+    from pipelines.engine.data import training_data
+
+    limit = SMOKE_STEPS * assembly.configuration.recipe.batch_size if command.smoke else None
+    steps = SMOKE_STEPS if command.smoke else None
+    data = training_data(assembly, replicas=replicas, limit=limit, max_steps=steps)
+    skipped = assembly.source.skipped
+    if skipped:
+        print(f"left out {len(skipped)}: {'; '.join(skipped[:3])}{' ...' * (len(skipped) > 3)}")
+    return data
+
+
+def _check_resume(configuration: Configuration, run: Run, command: Command) -> None:
+    """A resumed run keeps its configuration; only more epochs at a constant rate may be asked."""
+    changed = run.configuration.differences(configuration)
+    if configuration.recipe.schedule == "constant":
+        changed.pop("epochs", None)
+    if changed:
+        listed = ", ".join(
+            f"--{name} {there} (was {here})" for name, (here, there) in changed.items()
+        )
+        raise UserError(f"--resume continues {run.path} as it was started; not with {listed}")
+    if run.prepared != command.prepared:
+        raise UserError(f"{run.path} was started with --prepared {run.prepared}; give the same")
+    run.write_configuration(configuration)
+
+
+def _check_prepared(configuration: Configuration, folder: str) -> None:
+    """Only how the model is built and fitted may differ from when the arrays were written."""
+    written = Configuration.from_json(pathlib.Path(folder, "config.json").read_text())
+    recipe = {field.name for field in dataclasses.fields(configuration.recipe)} - {"batch_size"}
+    changed = [
+        name
+        for name in written.differences(configuration)
+        if name not in recipe | {"architecture"} and not name.startswith(("model.", "task."))
+    ]
+    if changed:
+        raise UserError(
+            f"{folder} was prepared with another --{', --'.join(changed)}; prepare it again"
+        )
+
+
+def _evaluate(run: Run, command: Command) -> None:
+    """Scores the finished run on the test split, where TensorFlow is there to do it."""
+    if keras.backend.backend() != "tensorflow":
+        print(f"evaluate it under TensorFlow: python -m pipelines.evaluate {run.path}")
+        return
+    from pipelines.engine.answers import open_run
+    from pipelines.engine.evaluate import evaluate
+
+    scores = evaluate(
+        open_run(run.path), limit=SMOKE_TEST_EXAMPLES if command.smoke else None
+    ).scores
+    print_scores("test", scores.values, len(scores.errors))
+    print(f"report: {run.path / 'report.md'}")
+
+
+def print_scores(split: str, values: dict[str, float], examples: int) -> None:
+    """One line with every figure of a split."""
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    print(f"{split}: {figures} ({examples:,} examples)")

@@ -1,0 +1,302 @@
+"""The configuration of a run, and the command line that fills it in.
+
+The schema is not written down anywhere: it is the fields of ``Recipe`` and the keyword arguments of
+the chosen source, preprocessor, ``arrange``, task and builder. A hyperparameter's dotted name on
+the command line is its name in ``config.json``, so that any saved configuration replays with
+``--config``. Later wins: application, source variant, architecture variant, ``--config``, options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import inspect
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import jsonargparse
+
+from pipelines.engine.application import Application, Recipe, UserError, choose
+
+SECTIONS = ("source", "preprocess", "arrange", "task", "model")
+# What the engine itself hands over, which is therefore no option.
+SOURCE_ARGUMENTS = {"data_dir", "download", "strict"}
+ARRANGE_ARGUMENTS = {"dataset", "preprocessor", "training", "seed", "batch_size"}
+ALIASES = {"--augment": "--arrange.augment"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """Everything that decides what a run computes.
+
+    Args:
+        application: the application's name.
+        architecture: the builder's name in the application.
+        dataset: the source's name in the application.
+        data_dir: folder of the user's own files.
+        download: whether the catalogue may fetch data.
+        strict: whether a damaged file or row ends the run instead of being skipped.
+        recipe: how the model is fitted.
+        source: options of the source's constructor.
+        preprocess: options of the preprocessor's constructor.
+        arrange: options of ``arrange``.
+        task: options of the task's constructor.
+        model: options of the builder.
+    """
+
+    application: str
+    architecture: str
+    dataset: str
+    data_dir: str | None
+    download: bool
+    strict: bool
+    recipe: Recipe
+    source: Mapping[str, Any]
+    preprocess: Mapping[str, Any]
+    arrange: Mapping[str, Any]
+    task: Mapping[str, Any]
+    model: Mapping[str, Any]
+
+    def to_json(self) -> str:
+        """One flat JSON object: recipe fields bare, the sections nested."""
+        values = dataclasses.asdict(self)
+        return json.dumps(values | values.pop("recipe"), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Configuration:
+        """Reads what ``to_json`` wrote."""
+        return cls.from_values(json.loads(text))
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Configuration:
+        """Gathers the bare recipe fields of one flat mapping into a recipe."""
+        recipe = {field.name: values[field.name] for field in dataclasses.fields(Recipe)}
+        rest = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name != "recipe"}
+        return cls(recipe=Recipe(**recipe), **rest)
+
+    def differences(self, other: Configuration) -> dict[str, tuple[Any, Any]]:
+        """The dotted names whose values differ, with the value here and there."""
+        here, there = (flatten(json.loads(c.to_json())) for c in (self, other))
+        names = dict.fromkeys([*here, *there])
+        return {
+            name: (here.get(name), there.get(name))
+            for name in names
+            if here.get(name) != there.get(name)
+        }
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one mapping with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """A parser whose errors are one line that names what is allowed, the nearest first."""
+
+    def error(self, message: str, *_: Any) -> NoReturn:
+        raise UserError(self._explain(str(message)))
+
+    def _explain(self, message: str) -> str:
+        message = " ".join(message.split())
+        unknown = re.search(r"(?:unrecognized arguments: --|option ')([\w.]+)", message)
+        if unknown:
+            group = re.search(r"Group '(\w+)'", message)
+            name = f"{group[1]}.{unknown[1]}" if group else unknown[1]
+            known = [a.dest for a in self._actions if a.option_strings and a.dest not in SECTIONS]
+            near = difflib.get_close_matches(name, known, n=len(known), cutoff=0.0)
+            return f"unknown option --{name}; there is: {', '.join('--' + n for n in near)}"
+        literal = re.search(
+            r'key "([\w.]+)": .*?Literal\[(.+?)\].*?(?:Got value|given value|value):? (\S+)',
+            message,
+        )
+        if literal:
+            choices = re.findall(r"'([^']+)'", literal[2])
+            near = difflib.get_close_matches(literal[3], choices, n=len(choices), cutoff=0.0)
+            return f"--{literal[1]} {literal[3]} is no choice; there is: {', '.join(near)}"
+        return re.sub(r'Parser key "([\w.]+)":', r"--\1:", message)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command:
+    """What one call of ``python -m pipelines.<application>`` is to do with its configuration.
+
+    The options of the same names are explained in ``_add_command``.
+    """
+
+    run: str | None = None
+    runs_dir: str = "runs"
+    resume: bool = False
+    smoke: bool = False
+    prepare: str | None = None
+    passes: int = 1
+    prepared: str | None = None
+
+
+def parse(application: Application, arguments: Sequence[str]) -> tuple[Configuration, Command]:
+    """Reads the command line of an application.
+
+    Raises:
+        UserError: for an unknown name, a bad type, a bad choice or options that exclude each other.
+    """
+    arguments = [_expand_alias(argument) for argument in arguments]
+    first = _first_look(arguments)
+    base_file = _base_file(application, first)
+    base = _read_base(application, base_file) if base_file else {}
+    architecture = choose(
+        "architecture",
+        first.architecture or base.get("architecture") or next(iter(application.architectures)),
+        application.architectures,
+    )
+    dataset = choose(
+        "dataset",
+        first.dataset or base.get("dataset") or next(iter(application.sources)),
+        application.sources,
+    )
+    parser = _parser(application, architecture, dataset)
+    # The file comes first, wherever it stood, so that every option wins over it.
+    from_file = [f"--config={base_file}"] if base_file else []
+    values = parser.parse_args([*from_file, *first.rest]).as_dict()
+    configuration = Configuration.from_values(
+        {section: {} for section in SECTIONS} | values | {"application": application.name}
+    )
+    _check_source_arguments(configuration, application)
+    return configuration, Command(
+        **{field.name: values[field.name] for field in dataclasses.fields(Command)}
+    )
+
+
+def construct(function: Any, available: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """Calls ``function`` with its options and those of ``available`` that it has parameters for."""
+    parameters = inspect.signature(function).parameters
+    return function(**{k: v for k, v in available.items() if k in parameters}, **options)
+
+
+def _expand_alias(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return ALIASES.get(name, name) + equals + value
+
+
+def _first_look(arguments: Sequence[str]) -> argparse.Namespace:
+    """Finds what the schema of the other options depends on; ``rest`` is all but ``--config``."""
+    config = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    config.add_argument("--config")
+    known, rest = config.parse_known_args(arguments)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("architecture", "dataset", "run", "prepared"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--runs_dir", default=Command.runs_dir)
+    parser.add_argument("--resume", action="store_true")
+    parser.parse_known_args(rest, namespace=known)
+    known.rest = rest
+    return known
+
+
+def _base_file(application: Application, first: argparse.Namespace) -> pathlib.Path | None:
+    """The configuration that the options change: a file's, a run's or that of prepared arrays."""
+    given = [name for name in ("config", "resume", "prepared") if getattr(first, name)]
+    if len(given) > 1 and set(given) != {"resume", "prepared"}:
+        raise UserError(f"--{given[0]} and --{given[1]} exclude each other")
+    if first.resume and not first.run:
+        raise UserError("--resume needs --run NAME, the run to continue")
+    if first.resume:
+        return pathlib.Path(first.runs_dir, application.name, first.run, "config.json")
+    if first.prepared:
+        return pathlib.Path(first.prepared, "config.json")
+    return pathlib.Path(first.config) if first.config else None
+
+
+def _read_base(application: Application, file: pathlib.Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{file} is no JSON: {error}") from None
+    if values.get("application", application.name) != application.name:
+        raise UserError(
+            f"{file} is a configuration of {values['application']}, not of {application.name}"
+        )
+    return values
+
+
+def _parser(application: Application, architecture: str, dataset: str) -> Parser:
+    """The whole schema for one architecture and one source, with their defaults."""
+    model, source = application.architectures[architecture], application.sources[dataset]
+    parser = Parser(
+        prog=f"python -m pipelines.{application.name}",
+        description=application.summary,
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    parser.add_argument("--config", action="config", help="JSON file with any of these options")
+    parser.add_argument("--application", default=application.name, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--architecture", default=architecture, choices=tuple(application.architectures)
+    )
+    parser.add_argument("--dataset", default=dataset, choices=tuple(application.sources))
+    parser.add_argument("--data_dir", type=str | None, help="folder of your own files")
+    parser.add_argument("--download", action="store_true", help="let the catalogue fetch data")
+    parser.add_argument("--strict", action="store_true", help="refuse damaged files, don't skip")
+    _add_command(parser.add_argument_group("What to do"))
+    parser.add_class_arguments(Recipe, None, as_group=True)
+    parser.add_class_arguments(source.builder, "source", skip=SOURCE_ARGUMENTS)
+    parser.add_class_arguments(application.preprocessor, "preprocess")
+    parser.add_function_arguments(application.arrange, "arrange", skip=ARRANGE_ARGUMENTS)
+    parser.add_class_arguments(application.task, "task")
+    parser.add_function_arguments(
+        model.builder, "model", skip=set(application.preprocessor.supplies)
+    )
+    parser.set_defaults(dataclasses.asdict(application.recipe))
+    for variant in (source, model):
+        parser.set_defaults(dict(variant.recipe))
+        for section in SECTIONS:
+            for name, value in getattr(variant, section).items():
+                parser.set_defaults({f"{section}.{name}": value})
+    return parser
+
+
+def _add_command(group: Any) -> None:
+    group.add_argument(
+        "--run", type=str | None, help="name of the run folder (default: what runs, and the time)"
+    )
+    group.add_argument("--runs_dir", default=Command.runs_dir, help="folder of all runs")
+    group.add_argument(
+        "--resume", action="store_true", help="continue --run from its last finished epoch"
+    )
+    group.add_argument(
+        "--smoke", action="store_true", help="two steps on a few examples: does it all fit?"
+    )
+    group.add_argument(
+        "--prepare",
+        type=str | None,
+        help="write features and targets as arrays into this new folder instead of training",
+    )
+    group.add_argument(
+        "--passes",
+        type=int,
+        default=Command.passes,
+        help="arranged passes that --prepare writes; training takes them in turn, so that "
+        "augmentation and random words still vary",
+    )
+    group.add_argument(
+        "--prepared", type=str | None, help="train on the arrays in this folder, without TensorFlow"
+    )
+
+
+def _check_source_arguments(configuration: Configuration, application: Application) -> None:
+    """Refuses a bare source option that the chosen source would silently ignore."""
+    builder = application.sources[configuration.dataset].builder
+    accepted = inspect.signature(builder).parameters
+    for name in ("data_dir", "download", "strict"):
+        if getattr(configuration, name) and name not in accepted:
+            raise UserError(f"--dataset {configuration.dataset} takes no --{name}")

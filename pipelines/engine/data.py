@@ -1,0 +1,218 @@
+"""From a source to the batches that a model is fitted and evaluated on.
+
+Features and targets of a split are computed once and kept in memory (pictures as uint8, text as
+ragged token numbers). Every epoch gathers them in an order that is a function of seed and epoch
+alone, so that a resumed run sees exactly what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from pipelines.engine.application import UserError
+from pipelines.engine.assembly import Assembly
+from pipelines.engine.lazy import tensorflow as tf
+from pipelines.engine.train import TrainingData
+
+READ_BATCH = 256  # examples that are preprocessed together
+
+
+def raw_batches(
+    source: Any, split: str, limit: int | None = None, batch_size: int = READ_BATCH
+) -> tf.data.Dataset:
+    """The raw examples of a split, or the first ``limit`` of them, in batches."""
+    dataset = source.load(split)
+    if limit is not None:
+        dataset = (dataset.unbatch() if source.blocks else dataset).take(limit)
+    elif source.blocks:
+        return dataset.rebatch(batch_size)
+    return dataset.batch(batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Features and targets of a split in memory.
+
+    Attributes:
+        columns: ``{"features": {...}, "target": ...}`` of tensors, ragged where lengths vary,
+            all with the same first dimension.
+        count: that dimension.
+    """
+
+    columns: dict[str, Any]
+    count: int
+
+    @classmethod
+    def read(cls, source: Any, preprocessor: Any, split: str, limit: int | None = None) -> Examples:
+        """Runs the preprocessor over a split.
+
+        Raises:
+            UserError: if the split has no examples.
+        """
+        batches = raw_batches(source, split, limit).map(
+            lambda raw: {
+                "features": preprocessor.features(raw),
+                "target": preprocessor.target(raw),
+            },
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        pieces = list(batches)
+        if not pieces:
+            raise UserError(f"the {split} split has no examples")
+        columns = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *pieces)
+        return cls(columns, int(tf.nest.flatten(columns["target"])[0].shape[0]))
+
+    def gather(self, index: tf.Tensor) -> dict[str, Any]:
+        """The rows ``index`` [B] int64 of every column, with their ``index``."""
+        rows = tf.nest.map_structure(lambda column: tf.gather(column, index), self.columns)
+        return rows | {"index": index}
+
+
+class EpochClock:
+    """Tells the input pipeline which epoch it is; the training loop sets it."""
+
+    def __init__(self, epoch: int = 0) -> None:
+        with tf.device("CPU"):
+            self.epoch = tf.Variable(epoch, dtype=tf.int64, trainable=False)
+
+    def set(self, epoch: int) -> None:
+        """The next pass over the training batches is that of ``epoch``, counted from 0."""
+        self.epoch.assign(epoch)
+
+
+def shuffled(examples: Examples, *, batch_size: int, seed: int, clock: EpochClock):
+    """Batches of all examples, in a new order each epoch, with ``epoch`` and ``index`` attached."""
+    last = tf.constant(examples.count - 1, tf.int64)
+
+    def rows(position: tf.Tensor, epoch: tf.Tensor) -> dict[str, Any]:
+        key = tf.stack([tf.constant(seed, tf.int64), epoch])
+        index = tf.random.experimental.index_shuffle(position, seed=key, max_index=last)
+        return examples.gather(index) | {"epoch": tf.fill(tf.shape(index), epoch)}
+
+    return (
+        tf.data.Dataset.range(examples.count)
+        .batch(batch_size)
+        # The clock is read outside the parallel map: reading a variable would make it sequential.
+        .map(lambda position: (position, clock.epoch.read_value()))
+        .map(rows, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    )
+
+
+def in_order(examples: Examples, *, batch_size: int) -> tf.data.Dataset:
+    """Batches of all examples in the source's order, as of epoch 0."""
+    return (
+        tf.data.Dataset.range(examples.count)
+        .batch(batch_size)
+        .map(lambda index: examples.gather(index) | {"epoch": tf.zeros_like(index)})
+    )
+
+
+def for_model(dataset: tf.data.Dataset, preprocessor: Any, replicas: int = 1) -> tf.data.Dataset:
+    """Arranged batches → ``(model inputs, target)`` or ``(model inputs, target, weight)``.
+
+    With several replicas every batch is cut to a multiple of them, because Keras cannot share out
+    any other (a batch smaller than the replicas is left out).
+    """
+
+    def finish(batch: dict[str, Any]) -> tuple:
+        if replicas > 1:
+            share = _share(batch, replicas)
+            batch = tf.nest.map_structure(lambda column: column[:share], batch)
+        inputs = preprocessor.model_inputs(batch["features"])
+        weight = (batch["weight"],) if "weight" in batch else ()
+        return (inputs, batch["target"], *weight)
+
+    if replicas > 1:
+        dataset = dataset.filter(lambda batch: _share(batch, replicas) > 0)
+    return dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(
+        tf.data.AUTOTUNE
+    )
+
+
+def _share(batch: dict[str, Any], replicas: int) -> tf.Tensor:
+    rows = tf.shape(tf.nest.flatten(batch["target"])[0])[0]
+    return rows - rows % replicas
+
+
+def evaluation_batches(
+    source: Any,
+    preprocessor: Any,
+    arrange: Callable,
+    split: str,
+    *,
+    batch_size: int,
+    seed: int,
+    limit: int | None = None,
+) -> tf.data.Dataset:
+    """Arranged batches of a split, each with its raw fields under ``example``; nothing cached."""
+
+    def prepare(position: tf.Tensor, raw: dict[str, Any]) -> dict[str, Any]:
+        index = position * batch_size + tf.range(tf.shape(raw["id"])[0], dtype=tf.int64)
+        return {
+            "features": preprocessor.features(raw),
+            "target": preprocessor.target(raw),
+            "example": raw,
+            "index": index,
+            "epoch": tf.zeros_like(index),
+        }
+
+    batches = (
+        raw_batches(source, split, limit, batch_size)
+        .enumerate()
+        .map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    )
+    arranged = arrange(batches, preprocessor, training=False, seed=seed, batch_size=batch_size)
+    return arranged.prefetch(tf.data.AUTOTUNE)
+
+
+def training_data(
+    assembly: Assembly, *, replicas: int = 1, limit: int | None = None, max_steps: int | None = None
+) -> TrainingData:
+    """Reads the training and validation splits with a fitted preprocessor.
+
+    Args:
+        assembly: the parts of the run.
+        replicas: devices that share a batch.
+        limit: examples of each split to read; None: all.
+        max_steps: batches of an epoch to keep; None: all.
+    """
+    recipe, preprocessor = assembly.configuration.recipe, assembly.preprocessor
+    clock = EpochClock()
+    options = {"batch_size": recipe.batch_size, "seed": recipe.seed}
+    training = Examples.read(assembly.source, preprocessor, "train", limit)
+    validation = Examples.read(assembly.source, preprocessor, "validation", limit)
+    arranged = [
+        assembly.arrange(
+            shuffled(training, clock=clock, **options), preprocessor, training=True, **options
+        ),
+        assembly.arrange(
+            in_order(validation, batch_size=recipe.batch_size),
+            preprocessor,
+            training=False,
+            **options,
+        ),
+    ]
+    if max_steps is not None:
+        arranged = [dataset.take(max_steps) for dataset in arranged]
+    batches = [_counted(for_model(dataset, preprocessor, replicas)) for dataset in arranged]
+    return TrainingData(
+        training=batches[0],
+        validation=batches[1],
+        steps_per_epoch=int(batches[0].cardinality()),
+        set_epoch=clock.set,
+        model_arguments=preprocessor.model_arguments(),
+    )
+
+
+def _counted(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The same batches, with a length that is known and the same in every epoch.
+
+    Where ``arrange`` makes more or fewer batches by chance, the first epoch's count is kept: Keras
+    takes the first epoch for the measure of all others.
+    """
+    if dataset.cardinality() >= 0:
+        return dataset
+    return dataset.repeat().take(sum(1 for _ in dataset))

@@ -1,0 +1,1 @@
+"""Decoding, scaling, resizing and tokenising, the same in training and serving."""

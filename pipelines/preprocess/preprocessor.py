@@ -1,0 +1,61 @@
+"""What a preprocessor is: the only owner of decoding, scaling, resizing and tokenising."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import ClassVar
+
+from pipelines.engine.lazy import tensorflow as tf
+
+
+class Preprocessor:
+    """Turns raw batches into model inputs and responses into answers, in training and serving alike.
+
+    A subclass takes its options as keyword-only constructor arguments
+    (``--preprocess.<keyword>``). Every method but ``fit``, ``save`` and ``restore`` works on whole
+    batches in TensorFlow and is traced into the export.
+
+    Attributes:
+        supplies: names of the builder arguments that ``model_arguments`` returns.
+    """
+
+    supplies: ClassVar[tuple[str, ...]] = ()
+
+    def fit(self, dataset: tf.data.Dataset) -> None:
+        """Learns vocabulary, mean and variance … from the raw batches of the training split."""
+
+    def features(self, batch: dict) -> dict:
+        """Raw batch → compact features that are worth caching (uint8 pictures, ragged tokens)."""
+        raise NotImplementedError
+
+    def model_inputs(self, features: dict) -> dict:
+        """Features → the builder's named inputs: dense, scaled; the last step before the model."""
+        return features
+
+    def target(self, batch: dict):
+        """Raw batch → what the loss compares with (a tensor, or a dict of them)."""
+        raise NotImplementedError
+
+    def answer(self, response: dict, inputs: dict) -> dict:
+        """Numbers of ``Task.respond`` → what a person wants to read: labels, text, offsets."""
+        return response
+
+    @property
+    def signature(self) -> dict[str, tf.TensorSpec]:
+        """The raw inputs as a client sends them, batch dimension first and open."""
+        raise NotImplementedError
+
+    def model_arguments(self) -> dict:
+        """What a builder must know of the data, by the names in ``supplies``."""
+        return {}
+
+    @property
+    def trackables(self) -> list:
+        """Tables and tokenizers that an export must hold on to."""
+        return []
+
+    def save(self, folder: pathlib.Path) -> None:
+        """Writes what ``fit`` learned into the empty folder ``folder``."""
+
+    def restore(self, folder: pathlib.Path) -> None:
+        """Reads what ``save`` wrote, in place of ``fit``."""

@@ -1,0 +1,1 @@
+"""Where raw examples come from, one file a source."""

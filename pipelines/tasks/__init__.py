@@ -1,0 +1,1 @@
+"""Loss, metrics, response and scores of each kind of question."""

@@ -1,0 +1,168 @@
+"""Classification: which of several classes an example belongs to."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from pipelines.tasks.task import Evaluation, Figure, Scores, Task
+
+WORST_MISTAKES = 20
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross-entropy of float32 logits [batch, classes] with class indices [batch], in nats.
+
+    Args:
+        label_smoothing: the share of the target that is spread evenly over all classes
+            (C. Szegedy et al., "Rethinking the Inception Architecture", 2015, section 7).
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, name: str = "crossentropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true, y_pred):
+        log_probabilities = ops.log_softmax(ops.cast(y_pred, "float32"))
+        indices = ops.cast(ops.expand_dims(y_true, -1), "int32")
+        true = ops.squeeze(ops.take_along_axis(log_probabilities, indices, axis=-1), -1)
+        even = ops.mean(log_probabilities, axis=-1)
+        return -((1 - self.label_smoothing) * true + self.label_smoothing * even)
+
+    def get_config(self):
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classification(Task):
+    """One class per example, from logits.
+
+    Args:
+        top_k: the number of labels in an answer, the most probable first.
+        label_smoothing: the share of each target that is spread over all classes in the loss.
+    """
+
+    top_k: int = 5
+    label_smoothing: float = 0.0
+
+    def compile_arguments(self) -> dict[str, Any]:
+        return {
+            "loss": SmoothedCrossentropy(self.label_smoothing),
+            "metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        }
+
+    def respond(self, model: keras.Model, features: dict) -> dict:
+        """``indices`` int32 and ``probabilities`` float32, [batch, k], the most probable first."""
+        logits = ops.cast(model(features, training=False), "float32")
+        k = min(self.top_k, logits.shape[-1])
+        probabilities, indices = ops.top_k(ops.softmax(logits), k)
+        return {"indices": ops.cast(indices, "int32"), "probabilities": probabilities}
+
+    def scores(self, answers: dict[str, list], examples: dict[str, list]) -> Scores:
+        """Compares ``labels`` [k] of each answer with ``label`` of its example.
+
+        The macro F1 is the mean over the classes that occur among the examples.
+        """
+        from sklearn.metrics import f1_score
+
+        ranked, truth = texts(answers["labels"]), texts(examples["label"])
+        given, k = ranked[:, 0], ranked.shape[1]
+        errors = (given != truth).astype("float64")
+        values = {
+            "accuracy": 1 - errors.mean(),
+            "error": errors.mean(),
+            f"top_{k}_accuracy": (ranked == truth[:, None]).any(axis=1).mean(),
+            "macro_f1": f1_score(
+                truth, given, labels=np.unique(truth), average="macro", zero_division=0
+            ),
+        }
+        values = {name: float(value) for name, value in values.items()}
+        return Scores(values, "wrong label (0 or 1)", errors)
+
+    def figures(self, evaluation: Evaluation, folder: pathlib.Path) -> list[Figure]:
+        """The confusion matrix and, for pictures, the most confident mistakes."""
+        figures = [draw_confusion(evaluation, folder)]
+        if "image" in evaluation.source.fields and evaluation.scores.errors.any():
+            figures.append(draw_mistakes(evaluation, folder))
+        return figures
+
+
+def texts(values) -> np.ndarray:
+    """Labels as an array of ``str``, of the same shape; TensorFlow hands them out as bytes."""
+    array = np.array([np.asarray(value).tolist() for value in values])
+    return np.char.decode(array) if array.dtype.kind == "S" else array.astype(str)
+
+
+def draw_confusion(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
+    """Draws how often each class is taken for each other."""
+    from matplotlib.figure import Figure as Canvas
+    from sklearn.metrics import confusion_matrix
+
+    truth = texts(evaluation.examples["label"])
+    given = texts(evaluation.answers["labels"])[:, 0]
+    known = list(evaluation.preprocessor.labels)
+    labels = known + sorted(set(truth) - set(known))
+    counts = confusion_matrix(truth, given, labels=labels)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+    side = min(2.5 + 0.5 * len(labels), 24)
+    canvas = Canvas(figsize=(side, side), layout="constrained")
+    axes = canvas.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(labels) <= 40:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=8)
+    axes.set_xticks(range(len(labels)), labels, rotation=90 if max(map(len, labels)) > 2 else 0)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("truth")
+    axes.set_title(f"{evaluation.split}: {int(counts.trace()):,} of {len(truth):,} right")
+    canvas.savefig(folder / "confusion.png", dpi=110)
+    caption = "Examples by true class (rows) and answered class (columns); shades are row shares."
+    return Figure("confusion.png", "Confusion matrix", caption)
+
+
+def draw_mistakes(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
+    """Draws the pictures whose wrong label was given with the highest probability."""
+    from matplotlib.figure import Figure as Canvas
+
+    truth, ranked = texts(evaluation.examples["label"]), texts(evaluation.answers["labels"])
+    names = texts(evaluation.examples["id"])
+    confidence = np.array(evaluation.answers["probabilities"])[:, 0]
+    wrong = np.flatnonzero(evaluation.scores.errors)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:WORST_MISTAKES]
+    encoded = pictures(evaluation.source, evaluation.split, set(names[worst]))
+    pixels = evaluation.preprocessor.features({"image": [encoded[name] for name in names[worst]]})
+
+    columns = min(5, len(worst))
+    rows = -(-len(worst) // columns)
+    canvas = Canvas(figsize=(2.2 * columns, 2.7 * rows), layout="constrained")
+    grid = canvas.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for axes, example, picture in zip(grid, worst, pixels["image"], strict=False):
+        axes.imshow(np.squeeze(picture), cmap="gray", vmin=0, vmax=255)
+        title = f"{truth[example]}, not {ranked[example, 0]}\n{confidence[example]:.1%} sure"
+        axes.set_title(title, fontsize=9)
+    canvas.savefig(folder / "mistakes.png", dpi=110)
+    caption = (
+        f"{len(worst)} of {len(wrong)} wrong answers in {evaluation.split}, the surest first, "
+        "as the model sees them: the true label, the answer and its probability."
+    )
+    return Figure("mistakes.png", "Worst mistakes", caption)
+
+
+def pictures(source, split: str, names: set[str]) -> dict[str, bytes]:
+    """The encoded pictures of the examples whose ``id`` is in ``names``."""
+    dataset = source.load(split)
+    dataset = dataset.unbatch() if source.blocks else dataset
+    found = ((row["id"].decode(), row["image"]) for row in dataset.as_numpy_iterator())
+    return {name: image for name, image in found if name in names}

@@ -1,0 +1,78 @@
+"""What a task is: loss, metrics, the response inside the graph, and the scores of answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import keras
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """How good answers are.
+
+    Attributes:
+        values: named figures of the whole split, the most important first.
+        unit: what one entry of ``errors`` counts, e.g. "wrong label (0 or 1)".
+        errors: [examples] float, one error per example, 0 where the answer is right.
+    """
+
+    values: dict[str, float]
+    unit: str
+    errors: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Everything that a report may draw from.
+
+    Attributes:
+        model: the trained model.
+        preprocessor: the fitted preprocessor.
+        source: the source of the examples.
+        split: the split's name.
+        answers: by name, a list with one entry per example: numpy values or arrays.
+        examples: the raw fields of the same examples, without pictures and sound, by name.
+        scores: what the task made of them.
+    """
+
+    model: keras.Model
+    preprocessor: Any
+    source: Any
+    split: str
+    answers: dict[str, list]
+    examples: dict[str, list]
+    scores: Scores
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A picture of the report: its file name in the run folder, a title, and what it shows."""
+
+    file: str
+    title: str
+    caption: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """A kind of question with its kind of answer. Fields are options, ``--task.<keyword>``."""
+
+    def compile_arguments(self) -> dict[str, Any]:
+        """Loss and metrics as keyword arguments of ``keras.Model.compile``."""
+        raise NotImplementedError
+
+    def respond(self, model: keras.Model, features: dict) -> dict:
+        """Named numbers for a batch of model inputs, in ``keras.ops``, traced into the export."""
+        raise NotImplementedError
+
+    def scores(self, answers: dict[str, list], examples: dict[str, list]) -> Scores:
+        """Compares the answers with the truth in the examples; one entry per example in both."""
+        raise NotImplementedError
+
+    def figures(self, evaluation: Evaluation, folder: pathlib.Path) -> list[Figure]:
+        """Draws the task's own pictures of an evaluation as PNG files into ``folder``."""
+        return []

@@ -1,0 +1,146 @@
+"""Translation: a text is answered with a text, written token by token."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import textwrap
+from typing import Any
+
+import keras
+import numpy as np
+
+from pipelines.tasks.decoding import decode
+from pipelines.tasks.task import Evaluation, Figure, Scores, Task
+
+HEAT_MAPS = 4
+MISTAKES = 12
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Translation(Task):
+    """Cross-entropy of the next token in training; greedy decoding in answers.
+
+    Padding has weight 0 in the loss and in the accuracy, which are means over real tokens.
+
+    Args:
+        maximum_length: tokens after which an answer is cut, the end token counted.
+    """
+
+    maximum_length: int = 64
+
+    def compile_arguments(self) -> dict[str, Any]:
+        return {
+            "loss": keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True, reduction="mean_with_sample_weight"
+            ),
+            "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
+        }
+
+    def respond(self, model: keras.Model, features: dict) -> dict:
+        """``source`` [B, S] ids → tokens, scores, lengths and alignment as of ``decode``."""
+        return decode(model, features, maximum_length=self.maximum_length)
+
+    def scores(self, answers: dict[str, list], examples: dict[str, list]) -> Scores:
+        """Compares the best texts with the references, as they were given: no tokens, no folding.
+
+        ``exact_match`` is a share; ``bleu`` (Papineni et al. 2002) and ``chrf`` (Popović 2015) are
+        sacreBLEU's, of the whole split, in percent.
+        """
+        from sacrebleu.metrics import BLEU, CHRF
+
+        written = _best(answers)
+        references = [_text(target) for target in examples["target"]]
+        wrong = np.array([a != b for a, b in zip(written, references, strict=True)], float)
+        return Scores(
+            values={
+                "exact_match": float(1 - wrong.mean()),
+                "bleu": BLEU().corpus_score(written, [references]).score,
+                "chrf": CHRF().corpus_score(written, [references]).score,
+            },
+            unit="text that differs from the reference (0 or 1)",
+            errors=wrong,
+        )
+
+    def figures(self, evaluation: Evaluation, folder: pathlib.Path) -> list[Figure]:
+        """Attention heat maps of a few examples, and the answers least like their references."""
+        return [self._heat_maps(evaluation, folder), _worst_mistakes(evaluation, folder)]
+
+    def _heat_maps(self, evaluation: Evaluation, folder: pathlib.Path) -> Figure:
+        from matplotlib.figure import Figure as Canvas
+
+        sources = evaluation.examples["source"]
+        shown = np.unique(np.linspace(0, len(sources) - 1, HEAT_MAPS).astype(int))
+        preprocessor = evaluation.preprocessor
+        features = preprocessor.features({"source": np.array([sources[i] for i in shown], object)})
+        response = self.respond(evaluation.model, preprocessor.model_inputs(features))
+        alignment = keras.ops.convert_to_numpy(response["alignment"])[:, 0]
+        read, written = preprocessor.pieces(features, response)
+
+        canvas = Canvas(figsize=(6 * len(shown), 5), layout="constrained")
+        for axes, row, columns, lines in zip(
+            canvas.subplots(1, len(shown), squeeze=False)[0], alignment, read, written, strict=True
+        ):
+            axes.imshow(row[: len(lines), : len(columns)], cmap="Blues", vmin=0, vmax=1)
+            axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8)
+            axes.set_yticks(range(len(lines)), lines, fontsize=8)
+            axes.set(xlabel="read", ylabel="written")
+        canvas.savefig(folder / "attention.png", dpi=110)
+        return Figure(
+            "attention.png",
+            "Attention",
+            "Where the model looked (columns) as it wrote each token (rows); dark is all, white "
+            "is nothing. ∎ is the end of a text.",
+        )
+
+
+def _worst_mistakes(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
+    from matplotlib.figure import Figure as Canvas
+    from sacrebleu.metrics import BLEU, CHRF
+
+    written = _best(evaluation.answers)
+    references = [_text(target) for target in evaluation.examples["target"]]
+    wrong = np.flatnonzero(evaluation.scores.errors)
+    likeness = [CHRF().sentence_score(written[i], [references[i]]).score for i in wrong]
+    order = np.argsort(likeness, kind="stable")[:MISTAKES]
+    rows = [
+        [
+            textwrap.fill(text, 44)
+            for text in (_text(evaluation.examples["source"][i]), references[i], written[i])
+        ]
+        + [f"{likeness[position]:.0f}"]
+        for position, i in zip(order, wrong[order], strict=True)
+    ] or [["none", "", "", ""]]
+
+    lines = [max(cell.count("\n") + 1 for cell in row) for row in rows]
+    canvas = Canvas(figsize=(13, 0.28 * (sum(lines) + 2)), layout="constrained")
+    axes = canvas.subplots()
+    axes.axis("off")
+    table = axes.table(
+        rows,
+        colLabels=["source", "reference", "answer", "chrF"],
+        colWidths=[0.32, 0.31, 0.31, 0.06],
+        cellLoc="left",
+        bbox=[0, 0, 1, 1],
+    )
+    table.auto_set_font_size(False)
+    table.set_fontsize(9)
+    for (row, _), cell in table.get_celld().items():
+        cell.set_height((lines[row - 1] if row else 1) / (sum(lines) + 1))
+    canvas.savefig(folder / "mistakes.png", dpi=110)
+    metric = BLEU()
+    metric.corpus_score(written, [references])
+    return Figure(
+        "mistakes.png",
+        "Worst mistakes",
+        f"{len(wrong):,} of {len(written):,} answers differ from their reference; here are those "
+        f"least like it. BLEU's signature: `{metric.get_signature()}`.",
+    )
+
+
+def _best(answers: dict[str, list]) -> list[str]:
+    return [_text(texts[0]) for texts in answers["texts"]]
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

@@ -1,0 +1,1 @@
+"""An embedded model server that keeps TensorFlow Serving's contract."""

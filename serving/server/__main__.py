@@ -1,0 +1,36 @@
+"""``python -m serving.server``: reads the flags, loads the models, listens until it is ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from serving.server import flags
+from serving.server.errors import StatusError
+from serving.server.quiet import standard_error_held_back
+
+
+def main() -> int:
+    """The command; returns its exit status."""
+    options = flags.parse()
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    # What TensorFlow logs of a request that fails is the client's error, and goes to the client.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with standard_error_held_back():
+        import tensorflow as tf
+    tf.get_logger().setLevel(logging.ERROR)
+    from serving.server.listen import serve
+
+    try:
+        serve(options)
+    except (StatusError, RuntimeError) as error:
+        print(f"Failed to start server. Error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

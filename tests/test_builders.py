@@ -1,0 +1,201 @@
+"""The contract that every builder keeps: one row of the table for each public function."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pathlib
+import pkgutil
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import models
+from tests.conftest import run_python
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A builder with keywords that make it tiny, and what is published about it.
+
+    Args:
+        builder: ``module.function`` in ``models/``.
+        tiny: keywords of a small model.
+        parameters: trainable parameters with the ``published`` keywords.
+        published: keywords of the paper's model where they are not the defaults.
+        inputs: shape and number of values of each input of the tiny model, where the model does
+            not tell them itself: whole numbers below that, or floats where it is none.
+    """
+
+    builder: str
+    tiny: dict[str, Any]
+    parameters: int
+    published: dict[str, Any] = dataclasses.field(default_factory=dict)
+    inputs: dict[str, tuple[tuple[int, ...], int | None]] | None = None
+
+    def build(self, **keywords):
+        module, name = self.builder.split(".")
+        return getattr(importlib.import_module(f"models.{module}"), name)(**keywords)
+
+
+SMALL_PICTURE = {"input_shape": (9, 12, 1), "num_classes": 3}
+LENET_PICTURE = {"input_shape": (32, 36, 2), "num_classes": 3}
+
+ROWS = [
+    Row("lenet.lenet5", LENET_PICTURE, 60_000),
+    Row("lenet.lenet5_dense", LENET_PICTURE, 61_706),
+    Row("resnet.resnet20", SMALL_PICTURE, 269_722),
+    Row("resnet.resnet20", SMALL_PICTURE | {"option": "B"}, 272_474, {"option": "B"}),
+    Row("resnet.resnet32", SMALL_PICTURE, 464_154),
+    Row("resnet.resnet44", SMALL_PICTURE, 658_586),
+    Row("resnet.resnet56", SMALL_PICTURE, 853_018),
+    Row("resnet.resnet110", SMALL_PICTURE, 1_727_962),
+    Row(
+        "encoder_decoder.bahdanau_attention",
+        {
+            "source_vocabulary_size": 20,
+            "target_vocabulary_size": 17,
+            "units": 5,
+            "embedding_dim": 6,
+        },
+        5_938_864,  # the paper states none: by its equations, 64 units, 30,000 words
+        inputs={"source": ((6,), 17), "target": ((5,), 17)},
+    ),
+    Row(
+        "word2vec.skip_gram",
+        {"vocabulary_size": 20, "embedding_dim": 4},
+        2 * 10_000 * 100,
+        inputs={"center": ((), 20), "candidates": ((3,), 20)},
+    ),
+]
+each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.builder}-{row.published}")
+
+
+def sample(row: Row, model: keras.Model, batch: int = 4) -> dict[str, np.ndarray]:
+    """Random inputs of a tiny model, always the same."""
+    random = np.random.default_rng(0)
+    inputs = row.inputs or {tensor.name: (tensor.shape[1:], None) for tensor in model.inputs}
+    return {
+        name: random.normal(size=(batch, *shape)).astype("float32")
+        if values is None
+        else random.integers(1, values, (batch, *shape)).astype("int32")
+        for name, (shape, values) in inputs.items()
+    }
+
+
+def public_builders() -> set[str]:
+    """``module.function`` of every function that returns a model."""
+    folder = pathlib.Path(models.__file__).parent
+    names = [module.name for module in pkgutil.iter_modules([str(folder)]) if not module.ispkg]
+    return {
+        f"{name}.{function}"
+        for name in names
+        for function, value in vars(importlib.import_module(f"models.{name}")).items()
+        if inspect.isfunction(value)
+        and value.__module__ == f"models.{name}"
+        and not function.startswith("_")
+        and is_builder(value)
+    }
+
+
+def is_builder(function) -> bool:
+    """Whether a function returns a model and has a default, the paper's, for every argument."""
+    signature = inspect.signature(function)
+    defaults = [parameter.default for parameter in signature.parameters.values()]
+    model = str(signature.return_annotation).endswith("Model")
+    return model and inspect.Parameter.empty not in defaults
+
+
+def test_every_builder_has_a_row() -> None:
+    assert public_builders() == {row.builder for row in ROWS}
+
+
+@each_row
+def test_published_parameter_count(row: Row) -> None:
+    weights = row.build(**row.published).trainable_weights
+    assert sum(int(np.prod(weight.shape)) for weight in weights) == row.parameters
+
+
+@each_row
+def test_outputs_are_finite_float32_of_the_batch(row: Row) -> None:
+    model = row.build(**row.tiny)
+    for output in keras.tree.flatten(model(sample(row, model))):
+        assert keras.backend.standardize_dtype(output.dtype) == "float32"
+        assert output.shape[0] == 4
+        assert np.isfinite(output).all()
+
+
+@each_row
+def test_saved_model_reloads_and_answers_the_same(row: Row, tmp_path) -> None:
+    model = row.build(**row.tiny)
+    inputs = sample(row, model)
+    answers = keras.tree.flatten(model(inputs))
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")(inputs)
+    for answer, expected in zip(keras.tree.flatten(again), answers, strict=True):
+        np.testing.assert_array_equal(answer, expected)
+
+
+@each_row
+def test_every_weight_gets_a_gradient(row: Row) -> None:
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(0)
+    model = row.build(**row.tiny)
+    inputs = sample(row, model)
+    for weight in model.trainable_weights:  # a table of zeros hides the gradients of others
+        weight.assign_add(0.01 * noise_like(weight))
+    with tf.GradientTape() as tape:
+        outputs = keras.tree.flatten(model(inputs, training=True))
+        # Weighted by chance: the plain sum of a normalised map has no gradient.
+        loss = sum(ops.sum(output * noise_like(output)) for output in outputs)
+    gradients = tape.gradient(loss, [weight.value for weight in model.trainable_weights])
+    for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
+        assert gradient is not None, weight.path
+        values = tf.convert_to_tensor(gradient).numpy()
+        assert np.isfinite(values).all(), weight.path
+        assert values.any(), weight.path
+
+
+def noise_like(output) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=output.shape).astype("float32")
+
+
+JAX_PROGRAM = """
+import sys
+sys.modules["tensorflow"] = None
+import jax, keras, numpy as np
+from tests import test_builders
+from keras import ops
+
+for name in sys.argv[1:]:
+    row = next(row for row in test_builders.ROWS if row.builder == name)
+    model = row.build(**row.tiny)
+    inputs = test_builders.sample(row, model)
+
+    model(inputs)
+    for weight in model.trainable_weights:
+        weight.assign(weight + 0.01 * test_builders.noise_like(weight))
+
+    def loss(trainable):
+        outputs, _ = model.stateless_call(
+            trainable, [v.value for v in model.non_trainable_variables], inputs, training=True
+        )
+        outputs = keras.tree.flatten(outputs)
+        return sum(ops.sum(output * test_builders.noise_like(output)) for output in outputs)
+
+    gradients = jax.grad(loss)([v.value for v in model.trainable_variables])
+    for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+        assert np.isfinite(gradient).all() and np.any(gradient), (name, variable.path)
+print("done")
+"""
+
+
+def test_builders_learn_on_jax_without_tensorflow() -> None:
+    names = sorted({row.builder for row in ROWS} - {"resnet.resnet56", "resnet.resnet110"})
+    result = run_python("-c", JAX_PROGRAM, *names, environment={"KERAS_BACKEND": "jax"})
+    assert result.stdout == "done\n", result.stderr

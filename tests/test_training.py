@@ -1,0 +1,208 @@
+"""Training as a user meets it: killed and resumed, out of disk, on several devices."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from pipelines.engine.application import Recipe, UserError
+from pipelines.engine.optimizer import learning_rate
+from pipelines.engine.run import Run, save_arrays
+from pipelines.engine.train import check_devices
+from tests.conftest import ROOT, run_python
+
+IMAGES = ("-m", "pipelines.image_classification")
+SETTINGS = ("--epochs", "6", "--augment", "shift_rotate", "--batch_size", "16")
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ,
+    )
+
+
+def wait_for_epochs(run: Run, count: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 300
+    while len(run.history) < count:
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_killed_and_resumed_run_ends_with_the_same_bits(tmp_path) -> None:
+    common = [*IMAGES, *SETTINGS, "--runs_dir", str(tmp_path)]
+    whole = run_python(*common, "--run", "whole")
+    assert whole.returncode == 0, whole.stderr
+    killed = Run(tmp_path / "image_classification" / "killed")
+    process = start(*common, "--run", "killed")
+    wait_for_epochs(killed, 2, process)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not killed.finished
+    assert 2 <= len(killed.history) < 6
+    resumed = run_python(*common, "--run", "killed", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    uninterrupted = Run(tmp_path / "image_classification" / "whole")
+    for one, other in zip(
+        *(keras.saving.load_model(r.model_file).get_weights() for r in (uninterrupted, killed)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert killed.scores == uninterrupted.scores
+    for one, other in zip(uninterrupted.history, killed.history, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_full_disk_keeps_the_previous_checkpoint(tmp_path) -> None:
+    file = tmp_path / "last.npz"
+    save_arrays(file, {"weights": np.arange(10)})
+    # A file-size limit makes the kernel refuse the write, as a full disk does.
+    program = (
+        "import pathlib, resource, numpy\n"
+        "from pipelines.engine.run import save_arrays\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        f"save_arrays(pathlib.Path({str(file)!r}), {{'weights': numpy.zeros(100_000)}})\n"
+    )
+    result = run_python("-c", program)
+    assert result.returncode != 0
+    assert "UserError: cannot write" in result.stderr
+    assert "what was there before is kept" in result.stderr
+    with np.load(file) as arrays:
+        np.testing.assert_array_equal(arrays["weights"], np.arange(10))
+    assert [path.name for path in tmp_path.iterdir()] == ["last.npz"]
+
+
+def test_disk_that_fills_up_during_training_leaves_a_resumable_run(tmp_path) -> None:
+    common = [*IMAGES, "--epochs", "2", "--schedule", "constant", "--runs_dir", str(tmp_path)]
+    first = run_python(*common, "--epochs", "1", "--run", "full")
+    assert first.returncode == 0, first.stderr
+    run = Run(tmp_path / "image_classification" / "full")
+    before = run.last_checkpoint.read_bytes()
+    arguments = [*common[2:], "--run", "full", "--resume"]
+    limit = run.last_checkpoint.stat().st_size // 2
+    program = (
+        "import resource, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        f"sys.argv[1:] = {arguments!r}\n"
+        "import runpy\n"
+        "runpy.run_module('pipelines.image_classification', run_name='__main__')\n"
+    )
+    stopped = run_python("-c", program)
+    assert stopped.returncode == 2
+    assert "error: cannot write" in stopped.stderr
+    assert run.last_checkpoint.read_bytes() == before
+    resumed = run_python(*common, "--run", "full", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert len(run.history) == 2
+
+
+def test_interrupted_run_says_how_to_go_on(tmp_path) -> None:
+    process = start(*IMAGES, *SETTINGS, "--runs_dir", str(tmp_path), "--run", "stopped")
+    wait_for_epochs(Run(tmp_path / "image_classification" / "stopped"), 1, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert "--run stopped --resume" in errors.decode()
+
+
+def test_two_devices_train_as_one(tmp_path) -> None:
+    """Two logical processors share every batch; the losses stay those of one device."""
+    program = (
+        "import sys, tensorflow as tf\n"
+        "processor = tf.config.list_physical_devices('CPU')[0]\n"
+        "two = [tf.config.LogicalDeviceConfiguration()] * 2\n"
+        "tf.config.set_logical_device_configuration(processor, two)\n"
+        "from pipelines.engine.application import load_application\n"
+        "from pipelines.engine.assembly import assemble\n"
+        "from pipelines.engine.cli import train_run\n"
+        "from pipelines.engine.configuration import Command, parse\n"
+        "from pipelines.engine.train import prepare_backend\n"
+        "name = sys.argv[1]\n"
+        "configuration, _ = parse(load_application(name), ['--epochs', '2'])\n"
+        "for devices in (['CPU:0', 'CPU:1'], ['CPU:0']):\n"
+        "    prepare_backend(configuration.recipe)\n"
+        f"    command = Command(runs_dir={str(tmp_path)!r}, run=str(len(devices)), smoke=True)\n"
+        "    strategy = tf.distribute.MirroredStrategy(devices)\n"
+        "    train_run(assemble(configuration), command, strategy)\n"
+    )
+    result = run_python("-c", program, "image_classification")
+    assert result.returncode == 0, result.stderr
+    one, two = (Run(tmp_path / "image_classification" / name).history for name in "12")
+    for single, mirrored in zip(one, two, strict=True):
+        assert mirrored["loss"] == pytest.approx(single["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "gpus", "message"),
+    [
+        ({"mixed_precision": "float16"}, 0, "float16 needs a GPU"),
+        ({"batch_size": 33}, 2, "multiple of 2"),
+        ({"steps_per_execution": 4}, 2, "steps_per_execution must be 1"),
+    ],
+)
+def test_what_the_devices_cannot_run_is_refused(changes: dict, gpus: int, message: str) -> None:
+    recipe = dataclasses.replace(Recipe(), **changes)
+    with pytest.raises(UserError, match=message):
+        check_devices(recipe, gpus=gpus, replicas=max(gpus, 1))
+
+
+def test_bfloat16_trains_and_answers_in_float32(tmp_path) -> None:
+    result = run_python(
+        *IMAGES, "--smoke", "--mixed_precision", "bfloat16", "--runs_dir", tmp_path, "--run", "half"
+    )
+    assert result.returncode == 0, result.stderr
+    model = keras.saving.load_model(tmp_path / "image_classification" / "half" / "model.keras")
+    assert model.layers[1].compute_dtype == "bfloat16"
+    assert all(weight.dtype == "float32" for weight in model.weights)
+    assert model.output.dtype == "float32"
+
+
+def test_early_stop_keeps_the_best_epoch(tmp_path) -> None:
+    result = run_python(
+        *(*IMAGES, "--epochs", "30", "--patience", "1", "--learning_rate", "0.05"),
+        *("--schedule", "constant", "--runs_dir", tmp_path, "--run", "early"),
+    )
+    assert result.returncode == 0, result.stderr
+    run = Run(tmp_path / "image_classification" / "early")
+    values = [epoch[run.configuration.recipe.monitor] for epoch in run.history]
+    mode = run.configuration.recipe.monitor_mode
+    best = values.index(min(values) if mode == "min" else max(values))
+    assert len(values) == best + 2 < 30
+    with np.load(run.best_checkpoint) as kept:
+        arrays = [kept[name] for name in kept.files]
+    for one, other in zip(
+        [a for a in arrays if a.dtype == np.float32],
+        keras.saving.load_model(run.model_file).get_weights(),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_learning_rate_schedules() -> None:
+    recipe = Recipe(learning_rate=0.1, schedule="steps")
+    schedule = learning_rate(recipe, total_steps=100)
+    assert [float(schedule(step)) for step in (0, 50, 51, 75, 76)] == pytest.approx(
+        [0.1, 0.1, 0.01, 0.01, 0.001]
+    )
+    cosine = learning_rate(dataclasses.replace(recipe, schedule="cosine"), total_steps=100)
+    assert [float(cosine(step)) for step in (0, 25, 50, 100)] == pytest.approx(
+        [0.05 * (1 + np.cos(np.pi * t)) for t in (0, 0.25, 0.5, 1)], abs=1e-8
+    )
+    warm = learning_rate(
+        dataclasses.replace(recipe, schedule="constant", warmup_steps=4), total_steps=100
+    )
+    assert [float(warm(step)) for step in range(5)] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
+    again = type(warm).from_config(warm.get_config())
+    assert float(again(1)) == pytest.approx(0.05)

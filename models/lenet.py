@@ -13,6 +13,9 @@ of the paper's 32x32); output [batch, classes] float32 logits.
   constant "rubbish" class (j → infinity).
 - The output codes are drawn anew in the manner of the paper's figure 3, for the ten digits alone;
   any other number of classes gets random codes, which the paper permits.
+- Weights start uniform within ±√(3 / inputs of a unit), which keeps the spread of the signals; with
+  the paper's ±2.4 / inputs it falls sevenfold a layer, and training starts slowly. The coefficients
+  of subsampling start at 0.3, the middle of the paper's range above zero.
 - In pictures larger than 32x32 the maps of C5 have more than one pixel and F6 reads them all.
 
 ``lenet5_dense`` is what is commonly taught under the name: C3 reads all maps, subsampling is an
@@ -136,8 +139,6 @@ class Subsampling(layers.Layer):
         self.activation = keras.activations.get(activation)
 
     def build(self, input_shape):
-        # The paper draws ±2.4/4, but a coefficient near zero would silence its map: the mean of
-        # the range's positive half starts every map as an average.
         shape = (input_shape[-1],)
         self.coefficient = self.add_weight(
             shape=shape, initializer=keras.initializers.Constant(0.3)

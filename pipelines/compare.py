@@ -7,7 +7,9 @@ the 95 % percentile bootstrap over examples (Efron and Tibshirani 1993, chapter 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
@@ -77,13 +79,16 @@ def _with_interval(values: np.ndarray) -> str:
     return f"{values.mean():.4g} [{low:.4g}, {high:.4g}]"
 
 
-def main() -> None:
+def run(arguments: Sequence[str]) -> None:
+    """Does what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.compare", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="path of a run folder")
     parser.add_argument("--split", default="test")
-    arguments = parser.parse_args()
-    Console().print(compare(arguments.runs, arguments.split))
+    options = parser.parse_args(arguments)
+    Console().print(compare(options.runs, options.split))
 
+
+main = functools.partial(run_command, run)
 
 if __name__ == "__main__":
-    run_command(main)
+    main()

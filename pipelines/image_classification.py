@@ -49,7 +49,7 @@ application = Application(
         "digits": Variant(Digits, recipe={"epochs": 30}),
         "mnist": Variant(Mnist),
         "folders": Variant(ClassFolders, recipe={"epochs": 30}),
-        "cifar": Variant(Cifar, recipe={"epochs": 30}),
+        "cifar": Variant(Cifar),
         "catalogue": Variant(Catalogue),
     },
     preprocessor=ImagePreprocessor,

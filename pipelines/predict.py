@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import numpy as np
 from pipelines.engine.answers import open_run
 from pipelines.engine.application import DEFAULT_SIGNATURE, UserError, choose
 from pipelines.engine.cli import run_command
+from pipelines.engine.data import refusal
 from pipelines.engine.evaluate import plain
 from pipelines.engine.lazy import tensorflow as tf
 
@@ -57,32 +60,32 @@ def answers(
     for start in range(0, len(next(iter(inputs.values()))), BATCH):
         try:
             batch = {
-                name: tf.constant(np.array(rows[start : start + BATCH]), specs[name].dtype)
+                name: tf.constant(rows[start : start + BATCH], specs[name].dtype)
                 for name, rows in inputs.items()
             }
             for name, values in function(**batch).items():
                 collected.setdefault(name, []).extend(plain(value) for value in values.numpy())
-        except (tf.errors.InvalidArgumentError, ValueError) as error:
-            message = getattr(error, "message", str(error)).splitlines()[0]
-            raise UserError(f"refused: {message}") from None
+        except tf.errors.InvalidArgumentError as error:
+            raise UserError(f"refused: {refusal(error)}") from None
     return collected
 
 
-def main() -> None:
+def run(arguments: Sequence[str]) -> None:
+    """Does what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.predict", description=__doc__)
     parser.add_argument("run", help="path of a run folder")
     parser.add_argument("--signature", default=DEFAULT_SIGNATURE)
     parser.add_argument("--files", nargs="+", help="one value each; the answers are CSV")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments, rest = parser.parse_known_args()
-    opened = open_run(arguments.run)
+    options, rest = parser.parse_known_args(arguments)
+    opened = open_run(options.run)
     functions = opened.functions()
-    function = functions[choose("signature", arguments.signature, functions)]
-    specs = opened.inputs(arguments.signature)
-    if arguments.files:
-        _print_csv(function, specs, arguments.files)
+    function = functions[choose("signature", options.signature, functions)]
+    specs = opened.inputs(options.signature)
+    if options.files:
+        _print_csv(function, specs, options.files)
     else:
-        _print_answer(answers(function, specs, _values(rest, list(specs))), arguments.json)
+        _print_answer(answers(function, specs, _values(rest, list(specs))), options.json)
 
 
 def _values(arguments: list[str], names: list[str]) -> dict[str, list]:
@@ -113,20 +116,21 @@ def _print_answer(columns: dict[str, list], as_json: bool) -> None:
             print(f"{name}: {value}")
 
 
-def _print_csv(function: Any, names: list[str], files: list[str]) -> None:
-    if len(names) != 1:
-        raise UserError(
-            f"--files gives one value a row, but the signature takes {', '.join(names)}"
-        )
+def _print_csv(function: Any, specs: dict[str, tf.TensorSpec], files: list[str]) -> None:
+    if len(specs) != 1:
+        raise UserError(f"--files gives a single input, the signature takes {', '.join(specs)}")
+    (name,) = specs
     values = read_values(files)
-    columns = answers(function, {names[0]: [value for _, value in values]})
+    columns = answers(function, specs, {name: [value for _, value in values]})
     flat = {name: rows for name, rows in columns.items() if np.ndim(rows[0]) < 2}
     writer = csv.writer(sys.stdout)
     writer.writerow(["file", *flat])
-    for number, (name, _) in enumerate(values):
+    for number, (origin, _) in enumerate(values):
         cells = (rows[number] for rows in flat.values())
-        writer.writerow([name, *(json.dumps(c) if isinstance(c, list) else c for c in cells)])
+        writer.writerow([origin, *(json.dumps(c) if isinstance(c, list) else c for c in cells)])
 
+
+main = functools.partial(run_command, run)
 
 if __name__ == "__main__":
-    run_command(main)
+    main()

@@ -302,12 +302,13 @@ def present(signature: Signature, response: Any, single: bool) -> dict[str, Any]
         field = signature.outputs.get(name)
         if single and field and field.batched and len(array) == 1:
             array = array[0]
-        answer[name] = (
-            array.item()
-            if isinstance(array, np.ndarray | np.generic) and not (array.ndim)
-            else array
-        )
+        answer[name] = array if np.ndim(array) else _scalar(array)
     return answer
+
+
+def _scalar(value: Any) -> Any:
+    """A value without axes as Python's own; numpy hands out single strings as they are."""
+    return value.item() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _as_array(name: str, value: Any, field: Field) -> np.ndarray:
@@ -463,9 +464,7 @@ def _plain(value: Any) -> Any:
     """A value as JSON has it; bytes that are no text as their length."""
     if isinstance(value, np.ndarray):
         return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    return f"<{len(value)} bytes>" if isinstance(value, bytes) else value
+    return f"<{len(value)} bytes>" if isinstance(value, bytes) else _scalar(value)
 
 
 def _readable(value: Any) -> str:

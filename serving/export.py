@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import pathlib
 import shutil
@@ -235,25 +236,21 @@ def _check_answers(
     from serving.server.predict import predict
     from serving.server.saved_model import SavedModel
 
-    model = SavedModel(folder)
-    try:
+    with contextlib.closing(SavedModel(folder)) as model:
         for request in requests:
             signature = request.model_spec.signature_name
             inputs = {
-                n: tf.io.parse_tensor(t.SerializeToString(), t.dtype)
-                for n, t in request.inputs.items()
+                name: tf.io.parse_tensor(tensor.SerializeToString(), tensor.dtype)
+                for name, tensor in request.inputs.items()
             }
-            expected = functions[signature](**inputs)
             served = predict(model, request).outputs
-            for name, tensor in expected.items():
-                answer = tensors.decode(served[name], name)
-                if not _agree(tensor.numpy(), answer):
+            for name, tensor in functions[signature](**inputs).items():
+                here, there = tensor.numpy(), tensors.decode(served[name], name)
+                if not _agree(here, there):
                     raise UserError(
-                        f"nothing was exported: the reloaded model answers otherwise than the run: {signature} {name} "
-                        f"is {answer!r} instead of {tensor.numpy()!r}"
+                        "nothing was exported, for the reloaded model answers otherwise than the "
+                        f"run: {signature} {name} is {there!r} instead of {here!r}"
                     )
-    finally:
-        model.close()
 
 
 def _agree(one: np.ndarray, other: np.ndarray) -> bool:
@@ -265,8 +262,8 @@ def _agree(one: np.ndarray, other: np.ndarray) -> bool:
     return bool(np.allclose(one, other, RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE, equal_nan=True))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command: prints the version folder, or one line that says what is wrong."""
+def run(arguments: Sequence[str]) -> None:
+    """Does what the command line says: prints the version folder, or one line that says what is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m serving.export",
         allow_abbrev=False,
@@ -284,8 +281,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--force", action="store_true", help="even if the signatures differ from the newest version"
     )
     options = vars(parser.parse_args(arguments))
-    run_command(lambda: print(f"exported: {export_run(options.pop('run'), **options)}"))
+    print(f"exported: {export_run(options.pop('run'), **options)}")
 
+
+main = functools.partial(run_command, run)
 
 if __name__ == "__main__":
     main()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 import pathlib
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 
 import pytest
+
+from pipelines.engine import cli
+from pipelines.engine.application import load_application
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -40,6 +46,40 @@ def run_python(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """How a command ended: its exit status and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture):
+    """``command(main, *arguments)``: a command of the zoo in this process, as run by its name.
+
+    A process of its own would spend most of its time on importing TensorFlow.
+    """
+
+    def run(main: Callable, *arguments: str | os.PathLike) -> Finished:
+        capfd.readouterr()
+        status = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            status = exit_.code
+        printed = capfd.readouterr()
+        return Finished(status, printed.out, printed.err)
+
+    return run
+
+
+def train(application: str) -> Callable[[Sequence[str]], None]:
+    """The main function of ``python -m pipelines.<application>``."""
+    return functools.partial(cli.main, load_application(application))
+
+
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory):
     """``smoke_run(application)``: the folder of a finished run of two steps, made once."""
@@ -48,11 +88,7 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory):
 
     def get(application: str) -> pathlib.Path:
         if application not in made:
-            result = run_python(
-                *("-m", f"pipelines.{application}", "--smoke"),
-                *("--run", "smoke", "--runs_dir", folder),
-            )
-            assert result.returncode == 0, result.stderr
+            train(application)(["--smoke", "--run", "smoke", "--runs_dir", str(folder)])
             made[application] = folder / application / "smoke"
         return made[application]
 

@@ -21,7 +21,7 @@ from pipelines.engine.application import (
 from pipelines.engine.assembly import assemble
 from pipelines.engine.cli import train_run
 from pipelines.engine.configuration import Command, parse
-from tests.conftest import run_python
+from tests.conftest import run_python, train
 
 NAMES = application_names()
 
@@ -152,11 +152,10 @@ def test_saved_configuration_replays(name: str, smoke_run) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_prepared_arrays_train_on_jax_without_tensorflow(name: str, tmp_path) -> None:
+def test_prepared_arrays_train_on_jax_without_tensorflow(name: str, command, tmp_path) -> None:
     prepared, runs = tmp_path / "arrays", tmp_path / "runs"
     module = f"pipelines.{name}"
-    result = run_python("-m", module, "--smoke", "--prepare", prepared)
-    assert result.returncode == 0, result.stderr
+    assert command(train(name), "--smoke", "--prepare", prepared).status == 0
     # None in sys.modules makes every import of the name fail, as where it is not installed.
     program = (
         "import runpy, sys\n"

@@ -7,12 +7,13 @@ import pathlib
 
 import pytest
 
+from pipelines import compare, evaluate, predict
 from pipelines.engine.application import UserError, load_application
 from pipelines.engine.assembly import assemble
 from pipelines.engine.cli import train_run
 from pipelines.engine.configuration import Command, Configuration, parse
 from pipelines.engine.run import Run
-from tests.conftest import run_python
+from tests.conftest import run_python, train
 
 IMAGES = "image_classification"
 
@@ -98,17 +99,20 @@ def test_mistake_on_the_command_line_is_one_line_and_status_2() -> None:
     assert result.stderr.count("\n") == 1
 
 
-def test_list_of_applications_and_help() -> None:
+def test_list_of_applications() -> None:
     listed = run_python("-m", "pipelines")
     assert listed.returncode == 0
     assert "lenet5" in listed.stdout
-    helped = run_python("-m", f"pipelines.{IMAGES}", "--help")
-    assert helped.returncode == 0
+
+
+def test_help_and_print_config(command) -> None:
+    helped = command(train(IMAGES), "--help")
+    assert helped.status == 0
     for option in ("--architecture", "--epochs", "--preprocess.size", "--arrange.augment"):
-        assert option in helped.stdout
-    printed = run_python("-m", f"pipelines.{IMAGES}", "--epochs", "3", "--print_config")
-    assert printed.returncode == 0
-    assert "epochs: 3" in printed.stdout
+        assert option in helped.out
+    printed = command(train(IMAGES), "--epochs", "3", "--print_config")
+    assert printed.status == 0
+    assert "epochs: 3" in printed.out
 
 
 def smoke(folder: pathlib.Path, *arguments: str, **command) -> Run:
@@ -126,80 +130,75 @@ def test_run_is_never_overwritten_and_resumes_only_as_it_was_started(tmp_path) -
     assert len(smoke(tmp_path, "--epochs=2", resume=True).history) == 2
 
 
-def test_prepared_arrays_keep_their_preprocessing(tmp_path) -> None:
+def test_prepared_arrays_keep_their_preprocessing(command, tmp_path) -> None:
     arrays = tmp_path / "arrays"
-    base = ("-m", f"pipelines.{IMAGES}")
-    assert run_python(*base, "--smoke", "--prepare", arrays).returncode == 0
-    again = run_python(*base, "--smoke", "--prepare", arrays)
-    assert again.returncode == 2
-    assert "exists; give --prepare a new folder" in again.stderr
-    other = run_python(*base, "--prepared", arrays, "--batch_size", "7", "--runs_dir", tmp_path)
-    assert other.returncode == 2
-    assert "was prepared with another --batch_size" in other.stderr
-    empty = run_python(*base, "--prepared", tmp_path / "nothing")
-    assert empty.returncode == 2
-    assert "cannot read" in empty.stderr
+    assert command(train(IMAGES), "--smoke", "--prepare", arrays).status == 0
+    again = command(train(IMAGES), "--smoke", "--prepare", arrays)
+    assert again.status == 2
+    assert "exists; give --prepare a new folder" in again.err
+    other = command(
+        train(IMAGES), "--prepared", arrays, "--batch_size", "7", "--runs_dir", tmp_path
+    )
+    assert other.status == 2
+    assert "was prepared with another --batch_size" in other.err
+    empty = command(train(IMAGES), "--prepared", tmp_path / "nothing")
+    assert empty.status == 2
+    assert "cannot read" in empty.err
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate", "compare"])
-def test_folder_that_is_no_run_is_refused(command: str, tmp_path) -> None:
-    result = run_python("-m", f"pipelines.{command}", tmp_path)
-    assert result.returncode == 2
-    assert "is no run folder" in result.stderr
-    assert result.stderr.count("\n") == 1
+@pytest.mark.parametrize("main", [predict.main, evaluate.main, compare.main])
+def test_folder_that_is_no_run_is_refused(main, command, tmp_path) -> None:
+    result = command(main, tmp_path)
+    assert result.status == 2
+    assert "is no run folder" in result.err
+    assert result.err.count("\n") == 1
 
 
-def test_unfinished_run_names_the_command_that_finishes_it(smoke_run, tmp_path) -> None:
+def test_unfinished_run_names_the_command_that_finishes_it(command, smoke_run, tmp_path) -> None:
     finished = Run(smoke_run(IMAGES))
     unfinished = tmp_path / IMAGES / "half"
     unfinished.mkdir(parents=True)
     (unfinished / "config.json").write_text((finished.path / "config.json").read_text())
-    result = run_python("-m", "pipelines.predict", unfinished, "--image", "@x.png")
-    assert result.returncode == 2
-    assert "is not finished" in result.stderr
-    assert "--run half --resume" in result.stderr
+    result = command(predict.main, unfinished, "--image", "@x.png")
+    assert result.status == 2
+    assert "is not finished" in result.err
+    assert "--run half --resume" in result.err
 
 
-def test_predict_answers_one_value_and_many_files(smoke_run, tmp_path) -> None:
+def test_predict_answers_one_value_and_many_files(command, smoke_run, tmp_path) -> None:
     run = smoke_run("machine_translation")
-    one = run_python("-m", "pipelines.predict", run, "--source", "3 April 2005", "--json")
-    assert one.returncode == 0, one.stderr
-    answer = json.loads(one.stdout)
+    one = command(predict.main, run, "--source", "3 April 2005", "--json")
+    assert one.status == 0, one.err
+    answer = json.loads(one.out)
     (tmp_path / "dates.txt").write_text("3 April 2005\n4 mai 2011\n")
-    many = run_python("-m", "pipelines.predict", run, "--files", tmp_path / "dates.txt")
-    assert many.returncode == 0, many.stderr
-    header, first, second = many.stdout.splitlines()
+    many = command(predict.main, run, "--files", tmp_path / "dates.txt")
+    assert many.status == 0, many.err
+    header, first, second = many.out.splitlines()
     assert header.startswith("file,")
     assert first.startswith(f"{tmp_path / 'dates.txt'}:1,")
     assert json.dumps(answer["texts"]).replace('"', '""') in first
     assert second.startswith(f"{tmp_path / 'dates.txt'}:2,")
-    missing = run_python("-m", "pipelines.predict", run, "--source", "@nowhere.txt")
-    assert missing.returncode == 2
-    assert "cannot read nowhere.txt" in missing.stderr
-    unnamed = run_python("-m", "pipelines.predict", run)
-    assert unnamed.returncode == 2
-    assert "give --source VALUE|@file" in unnamed.stderr
+    missing = command(predict.main, run, "--source", "@nowhere.txt")
+    assert missing.status == 2
+    assert "cannot read nowhere.txt" in missing.err
+    unnamed = command(predict.main, run)
+    assert unnamed.status == 2
+    assert "give --source VALUE|@file" in unnamed.err
 
 
-def test_predict_refuses_what_is_no_picture(smoke_run, tmp_path) -> None:
+def test_predict_refuses_what_is_no_picture(command, smoke_run, tmp_path) -> None:
     (tmp_path / "text.png").write_text("no picture")
-    result = run_python(
-        "-m", "pipelines.predict", smoke_run(IMAGES), "--image", f"@{tmp_path / 'text.png'}"
-    )
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: refused: ")
-    assert result.stderr.count("\n") == 1
+    result = command(predict.main, smoke_run(IMAGES), "--image", f"@{tmp_path / 'text.png'}")
+    assert result.status == 2
+    assert "error: refused: image[0] is no JPEG" in result.err
 
 
-def test_compare_shows_runs_side_by_side(tmp_path) -> None:
-    for name, options in (("one", []), ("two", ["--learning_rate", "0.01"])):
-        result = run_python(
-            *("-m", f"pipelines.{IMAGES}", "--smoke", *options, "--runs_dir", tmp_path),
-            *("--run", name),
-        )
-        assert result.returncode == 0, result.stderr
-    runs = [tmp_path / IMAGES / name for name in ("one", "two")]
-    result = run_python("-m", "pipelines.compare", *runs, environment={"COLUMNS": "120"})
-    assert result.returncode == 0, result.stderr
+def test_compare_shows_runs_side_by_side(command, tmp_path, monkeypatch) -> None:
+    for name, rate in (("one", "0.001"), ("two", "0.01")):
+        options = ("--smoke", "--learning_rate", rate, "--runs_dir", tmp_path, "--run", name)
+        assert command(train(IMAGES), *options).status == 0
+    monkeypatch.setenv("COLUMNS", "120")
+    result = command(compare.main, *(tmp_path / IMAGES / name for name in ("one", "two")))
+    assert result.status == 0, result.err
     for words in ("accuracy", "mean error", "against the first", "--learning_rate", "one", "two"):
-        assert words in result.stdout
+        assert words in result.out

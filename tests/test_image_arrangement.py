@@ -17,9 +17,9 @@ PICTURES = np.random.default_rng(0).integers(50, 200, (12, 16, 24, 3), dtype=np.
 NAMES = sorted(AUGMENTATIONS)
 
 
-def augmented(augment: str, order=range(12), *, epoch=0, seed=3, batch_size=5, training=True):
+def augmented(augment: str, order=None, *, epoch=0, seed=3, batch_size=5, training=True):
     """The pictures ``order``, augmented in batches, and put back in their own order."""
-    order = np.array(order)
+    order = np.arange(12) if order is None else order
     columns = {
         "features": {"image": PICTURES[order]},
         "target": order.astype("int32"),

@@ -254,7 +254,8 @@ def test_sigterm_lets_requests_finish_and_ends_well(server, prediction):
     request = predict_request("triple", x=[2.0])
     request.model_spec.signature_name = "slow"
     under_way = prediction.Predict.future(request)
-    time.sleep(0.2)
+    # One connection keeps the order: when this one is answered, the slow one has arrived.
+    prediction.Predict(predict_request("triple", x=[2.0]))
     process.send_signal(signal.SIGTERM)
     assert list(under_way.result().outputs["y"].float_val) == [6]
     assert process.wait(PATIENCE_SECONDS) == 0

@@ -1,11 +1,13 @@
 """Tokenizers: the same eagerly, in tf.data and in an export, and what they do with odd text."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from models.layers.reserved_tokens import END, RESERVED, UNKNOWN
 from pipelines.engine.application import UserError
 from pipelines.preprocess.text import TranslationPreprocessor, Words, clean, dense
+from pipelines.sources.parallel_text import ParallelText
 
 SOURCES = [
     "A man isn't riding a red bicycle.",
@@ -189,3 +191,20 @@ def test_impossible_options(options, message):
 def test_impossible_subwords(options, message):
     with pytest.raises(UserError, match=message):
         TranslationPreprocessor(**options).fit(pairs())
+
+
+@pytest.mark.data
+def test_subwords_of_multi30k_return_unseen_sentences(data_dir):
+    source = ParallelText(
+        data_dir=str(data_dir / "multi30k"), source_language="en", target_language="de"
+    )
+    preprocessor = TranslationPreprocessor(
+        tokenizer="unigram", vocabulary_size=8000, shared_vocabulary=True
+    )
+    preprocessor.fit(source.load("train").batch(512))
+    assert preprocessor.model_arguments() == dict.fromkeys(preprocessor.supplies, 8000)
+    batch = next(iter(source.load("test").batch(1000)))
+    sentences = [text.decode() for text in clean(batch["target"], "NFKC", False).numpy()]
+    returned = read_back(preprocessor, sentences)
+    # All but those with a character that no training sentence has.
+    assert np.mean([a == b for a, b in zip(returned, sentences, strict=True)]) > 0.99

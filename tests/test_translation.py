@@ -1,5 +1,6 @@
 """Bahdanau attention and the translation task: masks, reloading, teacher forcing, scores."""
 
+import json
 import pathlib
 import types
 
@@ -303,3 +304,12 @@ def test_figures_are_drawn(copying, tmp_path):
         assert pathlib.Path(tmp_path, figure.file).read_bytes().startswith(b"\x89PNG")
     assert "1 of 5 answers" in figures[1].caption
     assert "|tok:13a|" in figures[1].caption
+
+
+@pytest.mark.slow
+def test_dates_reach_99_percent(tmp_path):
+    arguments = ("-m", "pipelines.machine_translation", "--run", "dates", "--runs_dir", tmp_path)
+    result = run_python(*arguments)
+    assert result.returncode == 0, result.stderr
+    scores = json.loads((tmp_path / "machine_translation/dates/scores.json").read_text())
+    assert scores["test"]["exact_match"] >= 0.99

@@ -59,13 +59,12 @@ class Draws:
         self.count = 0
 
     def uniform(self, low: float, high: float):
-        """float32 [batch], from ``low`` to ``high``; other numbers at every call."""
+        """float64 [batch], from ``low`` to ``high``; other numbers at every call."""
         self.count += 1
-        shares = uniform(keys(*self.example, self.count))
-        return low + (high - low) * tf.cast(shares, tf.float32)
+        return low + (high - low) * uniform(keys(*self.example, self.count))
 
     def integer(self, low: int, high: int):
-        """float32 [batch] of whole numbers, from ``low`` to ``high``, both included."""
+        """float64 [batch] of whole numbers, from ``low`` to ``high``, both included."""
         return tf.minimum(tf.floor(self.uniform(low, high + 1)), high)
 
 
@@ -82,7 +81,7 @@ def moved(images, moves, draw: Draws, background: int):
     matrix = tf.matmul(matrices(1, 0, x, 0, 1, y, like=one), tf.matmul(matrix, to_centre))
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=images,
-        transforms=tf.reshape(matrix, [-1, 9])[:, :8],
+        transforms=tf.cast(tf.reshape(matrix, [-1, 9])[:, :8], tf.float32),
         output_shape=[height, width],
         interpolation="BILINEAR",
         fill_mode="CONSTANT",
@@ -91,7 +90,10 @@ def moved(images, moves, draw: Draws, background: int):
 
 
 def matrices(a, b, c, d, e, f, *, like):
-    """[batch, 3, 3]: new pixel (x, y) shows the old one at (ax + by + c, dx + ey + f)."""
+    """[batch, 3, 3]: new pixel (x, y) shows the old one at (ax + by + c, dx + ey + f).
+
+    In float64, because the last bits of a cosine differ with an example's place in the batch.
+    """
     row = [tf.zeros_like(like) + value for value in (a, b, c, d, e, f, 0, 0, 1)]
     return tf.reshape(tf.stack(row, axis=1), [-1, 3, 3])
 
@@ -120,14 +122,19 @@ def affine(height: int, width: int, draw: Draws):
 
 def brightness(images, draw: Draws):
     """Up to 32 grey levels brighter or darker."""
-    return tf.clip_by_value(images + draw.uniform(-32, 32)[:, None, None, None], 0, 255)
+    return tf.clip_by_value(images + per_picture(draw.uniform(-32, 32)), 0, 255)
 
 
 def contrast(images, draw: Draws):
     """Differences from the picture's mean up to 30 % larger or smaller."""
     mean = tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
-    factor = draw.uniform(0.7, 1.3)[:, None, None, None]
+    factor = per_picture(draw.uniform(0.7, 1.3))
     return tf.clip_by_value(mean + factor * (images - mean), 0, 255)
+
+
+def per_picture(numbers):
+    """[batch] → float32 [batch, 1, 1, 1]."""
+    return tf.cast(numbers, tf.float32)[:, None, None, None]
 
 
 # By name: moves, composed into one transform, and changes of light, one after another.

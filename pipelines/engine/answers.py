@@ -60,8 +60,10 @@ class OpenRun:
         endpoint = self.application.endpoints[signature]
 
         def answer(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            features = endpoint.features(self.preprocessor, inputs)
+            rows = tf.shape(next(iter(inputs.values())))[0]
+            features = _at_least_one_row(endpoint.features(self.preprocessor, inputs), rows)
             response = endpoint.respond(self.task, self.model, features)
+            response = {name: value[:rows] for name, value in response.items()}
             return endpoint.answer(self.preprocessor, response, inputs)
 
         return tf.function(answer, autograph=False).get_concrete_function(**self.inputs(signature))
@@ -76,6 +78,18 @@ class OpenRun:
             }
             for name, endpoint in self.application.endpoints.items()
         }
+
+
+def _at_least_one_row(features: dict[str, Any], rows: tf.Tensor) -> dict[str, Any]:
+    """A row of zeros in place of an empty batch, whose shape some fused convolutions get wrong."""
+    missing = tf.cast(tf.equal(rows, 0), tf.int32)
+
+    def filled(value: tf.Tensor) -> tf.Tensor:
+        # Not by tf.pad: a padding before a convolution is fused into it, that of rows wrongly.
+        zeros = tf.zeros(tf.concat([[missing], tf.shape(value)[1:]], axis=0), value.dtype)
+        return tf.concat([value, zeros], axis=0)
+
+    return {name: filled(value) for name, value in features.items()}
 
 
 def open_run(path: str | os.PathLike) -> OpenRun:

@@ -29,10 +29,17 @@ SMOKE_STEPS = 2
 SMOKE_TEST_EXAMPLES = 32
 
 
-def run_command(command: Callable[[], None]) -> None:
-    """Runs a command of the zoo; a failure that the user can mend is one line and status 2."""
+def run_command(
+    command: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None
+) -> None:
+    """Runs a command of the zoo; a failure that the user can mend is one line and status 2.
+
+    Args:
+        command: what to run, a function of the command line.
+        arguments: the command line, by default the process's own.
+    """
     try:
-        command()
+        command(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
@@ -43,8 +50,7 @@ def run_command(command: Callable[[], None]) -> None:
 
 def main(application: Application, arguments: Sequence[str] | None = None) -> None:
     """The command line of one application; ``arguments`` default to the process's own."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    run_command(lambda: train(application, arguments))
+    run_command(functools.partial(train, application), arguments)
 
 
 def train(application: Application, arguments: Sequence[str]) -> None:

@@ -8,7 +8,8 @@ alone, so that a resumed run sees exactly what an uninterrupted one would have s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipelines.engine.application import UserError
@@ -29,6 +30,23 @@ def raw_batches(
     elif source.blocks:
         return dataset.rebatch(batch_size)
     return dataset.batch(batch_size)
+
+
+def readable(dataset: tf.data.Dataset) -> Iterator[Any]:
+    """The dataset's elements; UserError for data that the preprocessor's graph refuses."""
+    try:
+        yield from dataset
+    except tf.errors.InvalidArgumentError as error:
+        raise UserError(refusal(error)) from None
+
+
+def refusal(error: tf.errors.OpError) -> str:
+    """What an operation had to say, without where in the graph it said it."""
+    asserted = re.search(r"assertion failed: \[(.*?)\]\s*\[\[", error.message + "[[", re.DOTALL)
+    if asserted:
+        return asserted[1]
+    lines = re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*", "", error.message).splitlines()
+    return [line.strip() for line in lines if line.strip()][-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +77,7 @@ class Examples:
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
-        pieces = list(batches)
+        pieces = list(readable(batches))
         if not pieces:
             raise UserError(f"the {split} split has no examples")
         columns = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *pieces)

@@ -11,7 +11,7 @@ from rich.progress import track
 
 from pipelines.engine.answers import OpenRun
 from pipelines.engine.application import choose
-from pipelines.engine.data import evaluation_batches
+from pipelines.engine.data import evaluation_batches, readable
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.engine.report import write_report
 from pipelines.engine.run import write_text
@@ -69,7 +69,8 @@ def _collect(
     left_out = {name for name in opened.preprocessor.signature if name in {"image", "audio"}}
     answers: dict[str, list] = {}
     examples: dict[str, list] = {}
-    for batch in track(batches, f"Answering {split}", disable=not sys.stdout.isatty()):
+    progress = track(readable(batches), f"Answering {split}", disable=not sys.stdout.isatty())
+    for batch in progress:
         _extend(answers, answer(batch))
         _extend(examples, {k: v for k, v in batch["example"].items() if k not in left_out})
     return answers, examples

@@ -9,7 +9,7 @@ from pipelines.engine.lazy import tensorflow as tf
 
 
 class Preprocessor:
-    """Turns raw batches into model inputs and responses into answers, in training and serving alike.
+    """Turns raw batches into model inputs and responses into answers, wherever a model runs.
 
     A subclass takes its options as keyword-only constructor arguments
     (``--preprocess.<keyword>``). Every method but ``fit``, ``save`` and ``restore`` works on whole

@@ -40,8 +40,6 @@ def clean(texts: tf.Tensor, form: str, lower_case: bool) -> tf.Tensor:
 class Vocabulary:
     """Tokens cut by a rule, numbered by a table: common ground of characters and words."""
 
-    file = "vocabulary.json"
-
     def __init__(self, tokens: list[str]):
         self.tokens = tokens
         numbers = tf.range(RESERVED, RESERVED + len(tokens), dtype=tf.int32)
@@ -92,11 +90,12 @@ class Vocabulary:
         return tf.ragged.map_flat_values(lambda values: tf.gather(self.strings, values), ids)
 
     def save(self, file: pathlib.Path) -> None:
-        file.with_suffix(".json").write_text(json.dumps(self.tokens, ensure_ascii=False, indent=0))
+        tokens = json.dumps(self.tokens, ensure_ascii=False, indent=0)
+        file.with_suffix(".json").write_text(tokens, encoding="utf-8")
 
     @classmethod
     def restore(cls, file: pathlib.Path) -> Vocabulary:
-        return cls(json.loads(file.with_suffix(".json").read_text()))
+        return cls(json.loads(file.with_suffix(".json").read_text(encoding="utf-8")))
 
 
 class Characters(Vocabulary):

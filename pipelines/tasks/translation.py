@@ -77,11 +77,14 @@ class Translation(Task):
         alignment = keras.ops.convert_to_numpy(response["alignment"])[:, 0]
         read, written = preprocessor.pieces(features, response)
 
-        canvas = Canvas(figsize=(6 * len(shown), 5), layout="constrained")
-        for axes, row, columns, lines in zip(
-            canvas.subplots(1, len(shown), squeeze=False)[0], alignment, read, written, strict=True
-        ):
-            axes.imshow(row[: len(lines), : len(columns)], cmap="Blues", vmin=0, vmax=1)
+        height = -(-len(shown) // 2)
+        canvas = Canvas(figsize=(14, 4.5 * height), layout="constrained")
+        grid = canvas.subplots(height, 2, squeeze=False).flat
+        for axes in grid[len(shown) :]:
+            axes.axis("off")
+        for axes, weights, columns, lines in zip(grid, alignment, read, written, strict=False):
+            seen = weights[: len(lines), : len(columns)]
+            axes.imshow(seen, cmap="Blues", vmin=0, vmax=1, aspect="auto")
             axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8)
             axes.set_yticks(range(len(lines)), lines, fontsize=8)
             axes.set(xlabel="read", ylabel="written")
@@ -133,8 +136,8 @@ def _worst_mistakes(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
     return Figure(
         "mistakes.png",
         "Worst mistakes",
-        f"{len(wrong):,} of {len(written):,} answers differ from their reference; here are those "
-        f"least like it. BLEU's signature: `{metric.get_signature()}`.",
+        f"{len(wrong):,} of {len(written):,} answers differ from their reference; shown are up to "
+        f"{MISTAKES}, those least like it first. BLEU's signature: `{metric.get_signature()}`.",
     )
 
 

@@ -1,1 +1,1 @@
-"""Architectures: a file directly in here is a family; every function returns an uncompiled keras.Model."""
+"""Architectures: a file in here is a family, a function returns an uncompiled keras.Model."""

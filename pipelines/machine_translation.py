@@ -44,7 +44,7 @@ application = Application(
     preprocessor=TranslationPreprocessor,
     arrange=arrange,
     task=Translation,
-    recipe=Recipe(epochs=6, batch_size=128, learning_rate=5e-3, schedule="cosine", clip_norm=1.0),
+    recipe=Recipe(epochs=3, batch_size=128, learning_rate=5e-3, schedule="cosine", clip_norm=1.0),
     architectures={"bahdanau_attention": Variant(bahdanau_attention)},
 )
 

@@ -263,7 +263,7 @@ def _agree(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Does what the command line says: prints the version folder, or one line that says what is wrong."""
+    """Does what the command line says, and prints the version folder."""
     parser = argparse.ArgumentParser(
         prog="python -m serving.export",
         allow_abbrev=False,

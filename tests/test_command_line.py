@@ -115,6 +115,21 @@ def test_help_and_print_config(command) -> None:
     assert "epochs: 3" in printed.out
 
 
+def test_run_of_another_application_is_refused(command, smoke_run, tmp_path) -> None:
+    run = smoke_run(IMAGES)
+    other = tmp_path / "machine_translation" / "digits"
+    other.mkdir(parents=True)
+    (other / "config.json").write_text((run / "config.json").read_text())
+    result = command(
+        train("machine_translation"), "--runs_dir", tmp_path, "--run", "digits", "--resume"
+    )
+    assert result.status == 2
+    assert "is a configuration of image_classification, not of machine_translation" in result.err
+    compared = command(compare.main, run, smoke_run("machine_translation"))
+    assert compared.status == 2
+    assert "runs of different applications" in compared.err
+
+
 def smoke(folder: pathlib.Path, *arguments: str, **command) -> Run:
     configuration = read("--epochs=1", "--schedule=constant", *arguments)
     options = Command(run="a", runs_dir=str(folder), smoke=True, **command)

@@ -20,7 +20,7 @@ from pipelines.engine.train import check_devices
 from tests.conftest import ROOT, run_python
 
 IMAGES = ("-m", "pipelines.image_classification")
-SETTINGS = ("--epochs", "6", "--augment", "shift_rotate", "--batch_size", "16")
+SETTINGS = ("--epochs", "6", "--augment", "affine", "--batch_size", "16")
 
 
 def start(*arguments: str) -> subprocess.Popen:

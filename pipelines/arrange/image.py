@@ -1,8 +1,7 @@
 """Augmentation: pictures that could as well have been taken, drawn anew in every epoch.
 
-Each augmentation is geometry (one projective transform of a picture, however many moves it is made
-of) and light. All numbers are drawn by hashing (seed, epoch, index) of an example, so that they
-depend on nothing that came before: a resumed run draws the same.
+Each augmentation is a move and changes of light. All numbers are drawn by hashing (seed, epoch,
+index) of an example, so that they depend on nothing that came before: a resumed run draws the same.
 """
 
 from __future__ import annotations
@@ -32,12 +31,13 @@ def arrange(
     """
     if not training or augment == "none":
         return dataset
-    moves, lights = AUGMENTATIONS[augment]
+    move, lights = AUGMENTATIONS[augment]
 
     def augmented(batch):
         draw = Draws(seed, batch["epoch"], batch["index"])
-        images = tf.cast(batch["features"]["image"], tf.float32)
-        images = moved(images, moves, draw, preprocessor.background)
+        images = move(batch["features"]["image"], draw, preprocessor.background)
+        if lights:
+            images = tf.cast(images, tf.float32)
         for light in lights:
             images = light(images, draw)
         return {**batch, "features": {**batch["features"], "image": images}}
@@ -60,27 +60,62 @@ class Draws:
 
     def uniform(self, low: float, high: float):
         """float64 [batch], from ``low`` to ``high``; other numbers at every call."""
-        self.count += 1
-        return low + (high - low) * uniform(keys(*self.example, self.count))
+        return low + (high - low) * self._shares()
 
     def integer(self, low: int, high: int):
-        """float64 [batch] of whole numbers, from ``low`` to ``high``, both included."""
-        return tf.minimum(tf.floor(self.uniform(low, high + 1)), high)
+        """int32 [batch], from ``low`` to ``high``, both included."""
+        return low + tf.cast((high + 1 - low) * self._shares(), tf.int32)
+
+    def _shares(self):
+        self.count += 1
+        return uniform(keys(*self.example, self.count))
 
 
-def moved(images, moves, draw: Draws, background: int):
-    """``images`` [batch, height, width, channels] after all ``moves``, resampled once."""
+def crop(images, draw: Draws, background: int):
+    """Moves by whole pixels, up to an eighth of a side: He et al. 2015, section 4.2: 4 of 32.
+
+    ``images`` and the result are uint8 [batch, height, width, channels].
+    """
+    return _cropped(images, draw, background, mirrored=tf.zeros_like(images[:, 0, 0, 0], tf.bool))
+
+
+def crop_flip(images, draw: Draws, background: int):
+    """As ``crop``; left and right are exchanged for one example in two."""
+    return _cropped(images, draw, background, mirrored=draw.uniform(0, 1) < 0.5)
+
+
+def _cropped(images, draw: Draws, background: int, mirrored):
     height, width = images.shape[1:3]
-    matrix = matrices(1, 0, 0, 0, 1, 0, like=draw.uniform(0, 1))
-    for move in moves:
-        matrix = tf.matmul(matrix, move(height, width, draw))
+    top, left = height // 8, width // 8
+    around = [[0, 0], [top, top], [left, left], [0, 0]]
+    images = tf.pad(images, around, constant_values=tf.constant(background, images.dtype))
+    rows = draw.integer(0, 2 * top)[:, tf.newaxis] + tf.range(height)
+    columns = tf.where(mirrored[:, tf.newaxis], tf.range(width)[::-1], tf.range(width))
+    columns += draw.integer(0, 2 * left)[:, tf.newaxis]
+    # Two look-ups of bytes take a sixth of a projective transform's time.
+    return tf.gather(tf.gather(images, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+
+
+def affine(images, draw: Draws, background: int):
+    """Turns and slants by up to 0.15 (radians, pixels), scales by 10 %, moves by 5 %.
+
+    ``images`` are uint8 [batch, height, width, channels], the result float32 of the same shape:
+    all moves are one transform, so that pixels are interpolated once. The transform is computed in
+    float64, because the last bits of a cosine differ with an example's place in the batch.
+    """
+    height, width = images.shape[1:3]
+    angle, slant = draw.uniform(-0.15, 0.15), draw.uniform(-0.15, 0.15)
+    scale = tf.exp(draw.uniform(-0.1, 0.1))
+    x, y = draw.uniform(-0.05, 0.05) * width, draw.uniform(-0.05, 0.05) * height
+    cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
+    move = matrices(cos, slant * cos - sin, x, sin, slant * sin + cos, y)
     # Moves are about the picture's centre; the operation counts from the corner.
-    one = tf.ones_like(matrix[:, 0, 0])
+    one = tf.ones_like(angle)
     y, x = (height - 1) / 2, (width - 1) / 2
-    to_centre = matrices(1, 0, -x, 0, 1, -y, like=one)
-    matrix = tf.matmul(matrices(1, 0, x, 0, 1, y, like=one), tf.matmul(matrix, to_centre))
+    to_centre, back = matrices(one, 0, -x, 0, one, -y), matrices(one, 0, x, 0, one, y)
+    matrix = tf.matmul(back, tf.matmul(move, to_centre))
     return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
+        images=tf.cast(images, tf.float32),
         transforms=tf.cast(tf.reshape(matrix, [-1, 9])[:, :8], tf.float32),
         output_shape=[height, width],
         interpolation="BILINEAR",
@@ -89,35 +124,10 @@ def moved(images, moves, draw: Draws, background: int):
     )
 
 
-def matrices(a, b, c, d, e, f, *, like):
-    """[batch, 3, 3]: new pixel (x, y) shows the old one at (ax + by + c, dx + ey + f).
-
-    In float64, because the last bits of a cosine differ with an example's place in the batch.
-    """
-    row = [tf.zeros_like(like) + value for value in (a, b, c, d, e, f, 0, 0, 1)]
+def matrices(a, b, c, d, e, f):
+    """[batch, 3, 3]: new pixel (x, y) shows the old one at (ax + by + c, dx + ey + f)."""
+    row = [tf.zeros_like(a) + value for value in (a, b, c, d, e, f, 0, 0, 1)]
     return tf.reshape(tf.stack(row, axis=1), [-1, 3, 3])
-
-
-def shift(height: int, width: int, draw: Draws):
-    """By whole pixels, up to an eighth of a side: He et al. 2015, section 4.2: 4 of 32."""
-    x = draw.integer(-(width // 8), width // 8)
-    y = draw.integer(-(height // 8), height // 8)
-    return matrices(1, 0, x, 0, 1, y, like=x)
-
-
-def mirror(height: int, width: int, draw: Draws):
-    """Left and right exchanged, for one example in two."""
-    sign = 1 - 2 * draw.integer(0, 1)
-    return matrices(sign, 0, 0, 0, 1, 0, like=sign)
-
-
-def affine(height: int, width: int, draw: Draws):
-    """Turned and slanted by up to 0.15 (radians, pixels), scaled by 10 %, moved by 5 %."""
-    angle, slant = draw.uniform(-0.15, 0.15), draw.uniform(-0.15, 0.15)
-    scale = tf.exp(draw.uniform(-0.1, 0.1))
-    x, y = draw.uniform(-0.05, 0.05) * width, draw.uniform(-0.05, 0.05) * height
-    cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
-    return matrices(cos, slant * cos - sin, x, sin, slant * sin + cos, y, like=x)
 
 
 def brightness(images, draw: Draws):
@@ -137,10 +147,10 @@ def per_picture(numbers):
     return tf.cast(numbers, tf.float32)[:, None, None, None]
 
 
-# By name: moves, composed into one transform, and changes of light, one after another.
+# By name: the move, and changes of light, one after another.
 AUGMENTATIONS = {
-    "crop": ((shift,), ()),
-    "crop_flip": ((shift, mirror), ()),
-    "crop_flip_light": ((shift, mirror), (brightness, contrast)),
-    "affine": ((affine,), ()),
+    "crop": (crop, ()),
+    "crop_flip": (crop_flip, ()),
+    "crop_flip_light": (crop_flip, (brightness, contrast)),
+    "affine": (affine, ()),
 }

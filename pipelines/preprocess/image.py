@@ -132,7 +132,11 @@ class ImagePreprocessor(Preprocessor):
         # A product with constants: graphs rewrite a quotient, which changes the last bit.
         scale = (1 / np.sqrt(np.where(self.variance > 0, self.variance, 1))).astype("float32")
         mean = self.mean.astype("float32")
-        return {"image": (tf.cast(features["image"], tf.float32) - mean) * scale}
+        # On long rows, because TensorFlow is four times slower at spreading three numbers.
+        pixels = features["image"].shape[1] * features["image"].shape[2]
+        rows = tf.reshape(features["image"], [-1, pixels * self.channels])
+        scaled = (tf.cast(rows, tf.float32) - tf.tile(mean, [pixels])) * tf.tile(scale, [pixels])
+        return {"image": tf.reshape(scaled, [-1, *self.size, self.channels])}
 
     def target(self, batch: dict):
         """``label``: [batch] strings → int32 [batch] class indices.
@@ -241,6 +245,8 @@ class ImagePreprocessor(Preprocessor):
             lambda: tf.image.resize(pixels, size, "area"),
             lambda: tf.cast(tf.image.resize(pixels, size, self.resize), tf.float32),
         )
+        if self.resize == "bicubic":  # alone overshoots
+            pixels = tf.clip_by_value(pixels, 0, 255)
         pixels = to_bytes(pixels)
         # Padding is by zeros, so the background becomes the zero of the bytes for a moment.
         background = tf.constant(self.background, tf.uint8)
@@ -331,5 +337,5 @@ def grey(colour):
 
 
 def to_bytes(pixels):
-    """float32 pixels → the nearest uint8."""
-    return tf.cast(tf.round(tf.clip_by_value(pixels, 0, 255)), tf.uint8)
+    """float32 pixels from 0 to 255 → the nearest uint8."""
+    return tf.cast(pixels + 0.5, tf.uint8)

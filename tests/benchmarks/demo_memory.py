@@ -1,7 +1,7 @@
 """Peak memory of ``make demo``: all its processes together, training, exports, server and client.
 
 Memory that processes share is counted once: the kernel's proportional set size, which divides each
-page by the number of processes that map it, summed over the demo's session and sampled five times a
+page by the number of processes that map it, summed over the demo's session and sampled twice a
 second. ``make`` itself (some 3 MiB) is not among them.
 """
 
@@ -22,7 +22,7 @@ from tests.benchmarks.comparison import Comparison
 from tests.benchmarks.machine import GIB
 
 ROOT = pathlib.Path(__file__).parents[2]
-SAMPLE_SECONDS = 0.2
+SAMPLE_SECONDS = 0.5
 
 
 def measure(quick: bool) -> list[Comparison]:

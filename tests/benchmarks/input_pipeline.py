@@ -45,7 +45,7 @@ Pass = Callable[[int], float]  # number of a pass → its seconds
 
 
 def measure(quick: bool) -> list[Comparison]:
-    count, passes = (128, 2) if quick else (1000, 25)
+    count, passes = (256, 2) if quick else (1000, 25)
     prepare_backend(Recipe())
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -9,7 +9,7 @@ and the export share it. The rules:
   grey becomes colour by repetition. CMYK JPEG becomes RGB as libjpeg does it.
 - Transparent pixels of a PNG lie over the background; a BMP has none.
 - 16-bit PNG is rounded to 8 bits.
-- A JPEG of 16 KiB or more is decoded at 1/2, 1/4 or 1/8 of its size if that is still enough.
+- A JPEG of 64 KiB or more is decoded at 1/2, 1/4 or 1/8 of its size if that is still enough.
   What shrinks to less than half of a side is averaged over areas, whatever ``resize`` says, so
   that no thin stroke falls between two pixels.
 """
@@ -28,7 +28,7 @@ from pipelines.preprocess.preprocessor import Preprocessor
 
 EXIF_REACH = 65_536  # bytes: the orientation stands in one of the first segments of a JPEG
 ORIENTATION_TAG = 0x0112
-LARGE_JPEG = 16_384  # bytes: below, looking for a smaller decoding costs more than it saves
+LARGE_JPEG = 65_536  # bytes: below, looking for a smaller decoding costs more than it saves
 
 # RE2 reads UTF-8; \C is any byte. In a PNG the bit depth and the colour type follow 16 bytes after
 # the signature: 16 bits; grey (0), grey with alpha (4), colour with alpha (6).

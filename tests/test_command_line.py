@@ -68,6 +68,9 @@ def test_configuration_survives_json() -> None:
         (["--arrange.augmnet", "none"], "unknown option --arrange.augmnet; there is: --arrange.au"),
         (["--optimizer", "adm"], "--optimizer adm is no choice; there is: adam, "),
         (["--epochs", "many"], "--epochs: "),
+        (["--epochs", "0"], "--epochs must be at least 1, not 0"),
+        (["--learning_rate", "-1"], "--learning_rate must be above 0, not -1"),
+        (["--passes", "0"], "--passes must be at least 1, not 0"),
         (["--data_dir", "somewhere"], "--dataset digits takes no --data_dir"),
         (["--resume"], "--resume needs --run NAME"),
         (["--config", "nowhere.json"], "cannot read nowhere.json: No such file or directory"),
@@ -134,6 +137,12 @@ def smoke(folder: pathlib.Path, *arguments: str, **command) -> Run:
     configuration = read("--epochs=1", "--schedule=constant", *arguments)
     options = Command(run="a", runs_dir=str(folder), smoke=True, **command)
     return train_run(assemble(configuration), options)
+
+
+def test_architecture_that_cannot_be_built_leaves_no_run(tmp_path) -> None:
+    with pytest.raises(UserError, match="cannot be built so: LeNet-5 needs pictures of 32x32"):
+        smoke(tmp_path, "--preprocess.size=20")
+    assert not list(tmp_path.iterdir())
 
 
 def test_run_is_never_overwritten_and_resumes_only_as_it_was_started(tmp_path) -> None:

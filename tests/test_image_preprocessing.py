@@ -134,7 +134,7 @@ def test_damaged_exif_is_no_orientation(damage: bytes) -> None:
 
 
 def test_large_jpeg_is_decoded_smaller_and_stays_the_same_picture() -> None:
-    photo = patches().resize((1536, 1152), Image.Resampling.NEAREST)
+    photo = patches().resize((3072, 2304), Image.Resampling.NEAREST)
     picture = encoded(photo, "JPEG", quality=100, subsampling=0)
     assert len(picture) > 65_536
     error = np.abs(decoded(picture)[0].astype(int) - np.asarray(patches()))

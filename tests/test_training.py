@@ -84,6 +84,7 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["last.npz"]
 
 
+@pytest.mark.slow
 def test_disk_that_fills_up_during_training_leaves_a_resumable_run(tmp_path) -> None:
     common = [*IMAGES, "--epochs", "2", "--schedule", "constant", "--runs_dir", str(tmp_path)]
     first = run_python(*common, "--epochs", "1", "--run", "full")
@@ -169,6 +170,7 @@ def test_bfloat16_trains_and_answers_in_float32(tmp_path) -> None:
     assert model.output.dtype == "float32"
 
 
+@pytest.mark.slow
 def test_early_stop_keeps_the_best_epoch(tmp_path) -> None:
     result = run_python(
         *(*IMAGES, "--epochs", "30", "--patience", "1", "--learning_rate", "0.05"),

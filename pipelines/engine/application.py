@@ -66,6 +66,20 @@ class Recipe:
     steps_per_execution: int = 1
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Raises UserError for a number that no training can have."""
+        at_least_one = ("epochs", "batch_size", "steps_per_execution", "patience")
+        bounds = dict.fromkeys(at_least_one, 1)
+        bounds |= dict.fromkeys(("warmup_steps", "weight_decay", "seed"), 0)
+        for name, bound in bounds.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise UserError(f"--{name} must be at least {bound}, not {value}")
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"--{name} must be above 0, not {value}")
+
     @property
     def monitor_mode(self) -> Literal["min", "max"]:
         return "min" if self.monitor.endswith(("loss", "error")) else "max"

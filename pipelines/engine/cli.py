@@ -108,10 +108,11 @@ def train_run(assembly: Assembly, command: Command, strategy: Any = None) -> Run
             _fit_preprocessor(assembly)
         data = _read(assembly, command, strategy.num_replicas_in_sync if strategy else 1)
         copy = assembly.preprocessor.save
+    build = functools.partial(assembly.builder, **data.model_arguments)
+    parameters = _count_parameters(build)
     if not command.resume:
         run = Run.create(run.path, configuration, copy, prepared=command.prepared)
-    print(f"run: {run.path}")
-    build = functools.partial(assembly.builder, **data.model_arguments)
+    print(f"run: {run.path} ({configuration.architecture}, {parameters:,} parameters)")
     try:
         fit(build, assembly.task, configuration.recipe, data, run, strategy)
     except KeyboardInterrupt:
@@ -119,6 +120,14 @@ def train_run(assembly: Assembly, command: Command, strategy: Any = None) -> Run
             f"continue with the same command and --run {run.path.name} --resume"
         ) from None
     return run
+
+
+def _count_parameters(build: Callable[[], keras.Model]) -> int:
+    """Builds the model once, so that what it cannot be is said before anything is written."""
+    try:
+        return build().count_params()
+    except ValueError as error:
+        raise UserError(f"the architecture cannot be built so: {error}") from None
 
 
 def _name(assembly: Assembly, command: Command) -> str:

@@ -115,10 +115,7 @@ class Parser(jsonargparse.ArgumentParser):
             known = [a.dest for a in self._actions if a.option_strings and a.dest not in SECTIONS]
             near = difflib.get_close_matches(name, known, n=len(known), cutoff=0.0)
             return f"unknown option --{name}; there is: {', '.join('--' + n for n in near)}"
-        literal = re.search(
-            r'key "([\w.]+)": .*?Literal\[(.+?)\].*?(?:Got value|given value|value):? (\S+)',
-            message,
-        )
+        literal = re.search(r'key "([\w.]+)": .*?Literal\[(.+?)\].*Got value: (\S+)', message)
         if literal:
             choices = re.findall(r"'([^']+)'", literal[2])
             near = difflib.get_close_matches(literal[3], choices, n=len(choices), cutoff=0.0)
@@ -140,6 +137,10 @@ class Command:
     prepare: str | None = None
     passes: int = 1
     prepared: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.passes < 1:
+            raise UserError(f"--passes must be at least 1, not {self.passes}")
 
 
 def parse(application: Application, arguments: Sequence[str]) -> tuple[Configuration, Command]:

@@ -65,14 +65,13 @@ def _collect(
         response = opened.task.respond(opened.model, inputs)
         return opened.preprocessor.answer(response, batch["example"])
 
-    # Pictures and sound are what a client sends as bytes; a table of answers has no use for them.
-    left_out = {name for name in opened.preprocessor.signature if name in {"image", "audio"}}
     answers: dict[str, list] = {}
     examples: dict[str, list] = {}
     progress = track(readable(batches), f"Answering {split}", disable=not sys.stdout.isatty())
     for batch in progress:
         _extend(answers, answer(batch))
-        _extend(examples, {k: v for k, v in batch["example"].items() if k not in left_out})
+        raw = batch["example"].items()
+        _extend(examples, {k: v for k, v in raw if k not in opened.preprocessor.encoded})
     return answers, examples
 
 

@@ -161,6 +161,12 @@ class Recorder(keras.callbacks.Callback):
         super().__init__()
         self.run, self.recipe, self.set_epoch, self.history = run, recipe, set_epoch, history
 
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        # The summary writer is TensorFlow's; other backends have the metrics in metrics.jsonl.
+        kinds = ("train", "validation") if keras.backend.backend() == "tensorflow" else ()
+        folder = self.run.path / "logs"
+        self.writers = {kind: tf.summary.create_file_writer(str(folder / kind)) for kind in kinds}
+
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.set_epoch(epoch)
         self.started = time.perf_counter()
@@ -198,15 +204,12 @@ class Recorder(keras.callbacks.Callback):
         return len(self.history) - 1 - self.best_epoch() >= patience
 
     def _write_tensorboard(self, epoch: int, metrics: dict[str, float]) -> None:
-        if keras.backend.backend() != "tensorflow":
-            return  # the summary writer is TensorFlow's
-        for kind in ("train", "validation"):
-            writer = tf.summary.create_file_writer(str(self.run.path / "logs" / kind))
-            with writer.as_default():
+        for kind, writer in self.writers.items():
+            with writer.as_default(step=epoch):
                 for name, value in metrics.items():
                     if name.startswith("val_") == (kind == "validation"):
-                        tf.summary.scalar(f"epoch_{name.removeprefix('val_')}", value, step=epoch)
-            writer.close()
+                        tf.summary.scalar(f"epoch_{name.removeprefix('val_')}", value)
+            writer.flush()
 
 
 def save_checkpoint(model: keras.Model, history: list[dict[str, float]], run: Run) -> None:

@@ -54,6 +54,7 @@ class ImagePreprocessor(Preprocessor):
     """
 
     supplies: ClassVar[tuple[str, ...]] = ("input_shape", "num_classes")
+    encoded: ClassVar[tuple[str, ...]] = ("image",)
 
     def __init__(
         self,

@@ -17,9 +17,11 @@ class Preprocessor:
 
     Attributes:
         supplies: names of the builder arguments that ``model_arguments`` returns.
+        encoded: raw inputs that are encoded pictures or sound, too large for tables of answers.
     """
 
     supplies: ClassVar[tuple[str, ...]] = ()
+    encoded: ClassVar[tuple[str, ...]] = ()
 
     def fit(self, dataset: tf.data.Dataset) -> None:
         """Learns vocabulary, mean and variance … from the raw batches of the training split."""

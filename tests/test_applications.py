@@ -151,6 +151,7 @@ def test_saved_configuration_replays(name: str, smoke_run) -> None:
     assert changed.recipe == dataclasses.replace(again.recipe, seed=7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_prepared_arrays_train_on_jax_without_tensorflow(name: str, command, tmp_path) -> None:
     prepared, runs = tmp_path / "arrays", tmp_path / "runs"

@@ -94,19 +94,24 @@ def test_other_signatures_need_force(tmp_path):
 
 
 def test_a_model_that_answers_otherwise_is_not_exported(tmp_path):
+    (tmp_path / "calls").write_text("")
+    base_path = tmp_path / "model"
+
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
-    def drawn(text):
-        now = tf.strings.as_string(tf.timestamp(), precision=9)
-        return {"lengths": tf.fill(tf.shape(text), now)}
+    def counted(text):
+        calls = tf.io.read_file(str(tmp_path / "calls"))
+        with tf.control_dependencies([calls]):
+            tf.io.write_file(str(tmp_path / "calls"), calls + "|")
+        return {"lengths": tf.fill(tf.shape(text), calls)}
 
     with pytest.raises(UserError, match="serving_default lengths is array"):
         export_functions(
-            {"serving_default": drawn},
-            tmp_path,
+            {"serving_default": counted},
+            base_path,
             trackables=[],
             samples={"serving_default": {"text": TEXTS}},
         )
-    assert not list(tmp_path.iterdir())
+    assert not list(base_path.iterdir())
 
 
 def test_a_base_path_that_is_a_file(tmp_path):

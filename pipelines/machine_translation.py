@@ -8,9 +8,11 @@ subwords.
     python -m pipelines.machine_translation --dataset text --data_dir multi30k \\
         --source.source_language en --source.target_language de
 
-The first command writes all 2,000 test dates right (seed 0; two cores, 6.5 minutes of processor
-time for everything). With ``--epochs 2 --learning_rate 0.004``, a third of the time, it was 98.9 %:
-the rare Swedish dates that are ISO dates already are learned last.
+The first command writes all 2,000 test dates right (exact match 100 %, seed 0, 2026-11-22, two
+shared cores of a 2.5 GHz Xeon: 2 min 55 s for everything, 2 min 4 s of it training).
+
+Served: ``source`` [batch] → ``texts``, ``scores``, ``lengths`` [batch, n], n = 1, and ``alignment``
+[batch, n, written tokens, read tokens].
 """
 
 from models.encoder_decoder import bahdanau_attention

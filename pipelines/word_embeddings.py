@@ -1,7 +1,14 @@
 """Word vectors learned from plain text: give a word, get the words used like it.
 
-python -m pipelines.word_embeddings
-python -m pipelines.word_embeddings --dataset text --data_dir my_texts --arrange.window 8
+    python -m pipelines.word_embeddings
+    python -m pipelines.word_embeddings --dataset text --data_dir my_texts --arrange.window 8
+
+The first command puts the true context above all five random words in 23.9 % of 35,598 unseen pairs
+(chance: 16.7 %; seed 0, 2026-11-22, two shared cores of a 2.5 GHz Xeon, 1 min 44 s beside other
+work); nearest to "float" are complex, imaginary, convert, int and real.
+
+Served: ``word`` [batch] → ``neighbours``, ``similarities`` [batch, k] and ``vector``
+[batch, dimensions]; a word that was never trained has empty strings and zeros.
 """
 
 from __future__ import annotations
@@ -15,8 +22,6 @@ from pipelines.sources.python_docs import PythonDocs
 from pipelines.sources.text_files import TextFiles
 from pipelines.tasks.word_embeddings import WordEmbeddings
 
-# [batch] words → neighbours [batch, k], similarities [batch, k], vector [batch, dimensions];
-# a word that was never trained has no neighbours: empty strings, and zeros elsewhere.
 nearest_words = Endpoint(
     inputs=lambda preprocessor: {"word": tf.TensorSpec([None], tf.string)},
     features=lambda preprocessor, batch: {"word": preprocessor.look_up(batch["word"])},

@@ -27,7 +27,7 @@ NAMES = application_names()
 
 
 def weights(run) -> list[np.ndarray]:
-    return keras.saving.load_model(run.model_file, compile=False).get_weights()
+    return open_run(run.path).model.get_weights()
 
 
 def short_run(name: str, folder, epochs: int, resume: bool = False, **options):

@@ -9,10 +9,10 @@ import subprocess
 import sys
 import time
 
-import keras
 import numpy as np
 import pytest
 
+from pipelines.engine.answers import open_run
 from pipelines.engine.application import Recipe, UserError
 from pipelines.engine.optimizer import learning_rate
 from pipelines.engine.run import Run, save_arrays
@@ -56,7 +56,7 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(tmp_path) -> None:
     assert resumed.returncode == 0, resumed.stderr
     uninterrupted = Run(tmp_path / "image_classification" / "whole")
     for one, other in zip(
-        *(keras.saving.load_model(r.model_file).get_weights() for r in (uninterrupted, killed)),
+        *(open_run(r.path).model.get_weights() for r in (uninterrupted, killed)),
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)
@@ -164,7 +164,7 @@ def test_bfloat16_trains_and_answers_in_float32(tmp_path) -> None:
         *IMAGES, "--smoke", "--mixed_precision", "bfloat16", "--runs_dir", tmp_path, "--run", "half"
     )
     assert result.returncode == 0, result.stderr
-    model = keras.saving.load_model(tmp_path / "image_classification" / "half" / "model.keras")
+    model = open_run(tmp_path / "image_classification" / "half").model
     assert model.layers[1].compute_dtype == "bfloat16"
     assert all(weight.dtype == "float32" for weight in model.weights)
     assert model.output.dtype == "float32"
@@ -186,7 +186,7 @@ def test_early_stop_keeps_the_best_epoch(tmp_path) -> None:
         arrays = [kept[name] for name in kept.files]
     for one, other in zip(
         [a for a in arrays if a.dtype == np.float32],
-        keras.saving.load_model(run.model_file).get_weights(),
+        open_run(run.path).model.get_weights(),
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)

@@ -64,7 +64,7 @@ def check_devices(recipe: Recipe, *, gpus: int, replicas: int) -> None:
     """Raises UserError where the recipe and the devices do not go together.
 
     Mirrored training with several steps per execution, or with batches that are no multiple of the
-    replicas, fails inside Keras 3.15; float16 on a CPU runs, some forty times slower than float32.
+    replicas, fails inside Keras 3.15; a CPU only emulates float16.
     """
     if recipe.mixed_precision == "float16" and gpus == 0:
         raise UserError(

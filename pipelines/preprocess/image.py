@@ -28,7 +28,7 @@ from pipelines.preprocess.preprocessor import Preprocessor
 
 EXIF_REACH = 65_536  # bytes: the orientation stands in one of the first segments of a JPEG
 ORIENTATION_TAG = 0x0112
-LARGE_JPEG = 65_536  # bytes: below, looking for a smaller decoding costs more than it saves
+LARGE_JPEG = 65_536  # bytes: below, decoding at full size is quick enough
 
 # RE2 reads UTF-8; \C is any byte. In a PNG the bit depth and the colour type follow 16 bytes after
 # the signature: 16 bits; grey (0), grey with alpha (4), colour with alpha (6).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 
 import pytest
 
@@ -187,6 +188,27 @@ def test_unfinished_run_names_the_command_that_finishes_it(command, smoke_run, t
     assert result.status == 2
     assert "is not finished" in result.err
     assert "--run half --resume" in result.err
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [("model.keras", "is damaged"), ("config.json", "is no configuration of a run")],
+)
+def test_damaged_run_is_named(file: str, words: str, command, smoke_run, tmp_path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(smoke_run(IMAGES), damaged)
+    (damaged / file).write_bytes((damaged / file).read_bytes()[:40])
+    result = command(predict.main, damaged, "--image", "@x.png")
+    assert result.status == 2
+    assert f"{damaged / file} {words}" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_damaged_checkpoint_is_named(tmp_path) -> None:
+    run = smoke(tmp_path)
+    run.last_checkpoint.write_bytes(run.last_checkpoint.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"last.npz is damaged"):
+        smoke(tmp_path, "--epochs=2", resume=True)
 
 
 def test_predict_answers_one_value_and_many_files(command, smoke_run, tmp_path) -> None:

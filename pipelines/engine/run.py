@@ -131,7 +131,10 @@ class Run:
         file = self.path / "config.json"
         if not file.exists():
             raise UserError(f"{self.path} is no run folder: it has no config.json")
-        return Configuration.from_json(file.read_text())
+        try:
+            return Configuration.from_json(file.read_text())
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{file} is no configuration of a run: {error!r}") from None
 
     def write_configuration(self, configuration: Configuration) -> None:
         """Replaces the configuration (a run may be given more epochs)."""

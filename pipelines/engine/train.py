@@ -13,6 +13,7 @@ import json
 import math
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -248,8 +249,11 @@ def _arrays(owner: str, variables: list) -> dict[str, np.ndarray]:
 
 
 def _load(file: Any) -> dict[str, np.ndarray]:
-    with np.load(file) as arrays:
-        return dict(arrays)
+    try:
+        with np.load(file) as arrays:
+            return dict(arrays)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{file} is damaged and cannot be read: {error}") from None
 
 
 def _assign(owner: str, variables: list, arrays: dict[str, np.ndarray], run: Run) -> None:

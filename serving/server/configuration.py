@@ -8,10 +8,10 @@ import os
 import pathlib
 from collections.abc import Iterable, Mapping
 
-from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
 from serving.server.errors import invalid_argument
+from serving.server.protos import read_text_proto
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ def read_models(options: argparse.Namespace) -> list[ServedModel]:
     """
     config = ModelServerConfig()
     if options.model_config_file:
-        config = _read_file(options.model_config_file)
+        config = read_text_proto(options.model_config_file, ModelServerConfig)
     else:
         config.model_config_list.config.add(
             name=options.model_name,
@@ -64,15 +64,6 @@ def read_models(options: argparse.Namespace) -> list[ServedModel]:
             )
         models[entry.name] = _read_entry(entry)
     return list(models.values())
-
-
-def _read_file(path: str) -> ModelServerConfig:
-    try:
-        return text_format.Parse(pathlib.Path(path).read_text(), ModelServerConfig())
-    except (OSError, ValueError, text_format.ParseError) as error:
-        raise invalid_argument(
-            f"Error parsing text-format tensorflow.serving.ModelServerConfig: {path}: {error}"
-        ) from None
 
 
 def _read_entry(entry: ModelConfig) -> ServedModel:

@@ -18,6 +18,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving.server import configuration
+from serving.server.core import Core
 from serving.server.models import Loading, ModelManager
 from serving.server.service import ModelService, PredictionService
 
@@ -43,7 +44,7 @@ def _manager(options: argparse.Namespace) -> ModelManager:
     )
 
 
-def _server(options: argparse.Namespace, manager: ModelManager) -> tuple[grpc.Server, str]:
+def _server(options: argparse.Namespace, core: Core) -> tuple[grpc.Server, str]:
     """The gRPC server, bound but not started, and where it listens.
 
     Raises:
@@ -59,9 +60,9 @@ def _server(options: argparse.Namespace, manager: ModelManager) -> tuple[grpc.Se
         futures.ThreadPoolExecutor(options.grpc_max_threads), options=list(arguments.items())
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionService(manager), server
+        PredictionService(core), server
     )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(manager), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(core), server)
     services = [
         prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name,
         model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
@@ -91,7 +92,7 @@ def serve(options: argparse.Namespace) -> None:
     try:
         manager.wait_until_available(stop)
         if not stop.is_set():
-            server, addresses = _server(options, manager)
+            server, addresses = _server(options, Core(manager))
             server.start()
             print(f"Running gRPC ModelServer at {addresses} ...", flush=True)
             stop.wait()

@@ -1,4 +1,4 @@
-"""The gRPC services: PredictionService and ModelService."""
+"""The gRPC services PredictionService and ModelService: the core's answers, as gRPC sends them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.server.errors import as_status, invalid_argument, not_found, shorten
-from serving.server.models import ModelManager
-from serving.server.predict import predict, remaining_ms
+from serving.server.core import Core
+from serving.server.errors import as_status, shorten
+from serving.server.predict import remaining_ms
 
 _log = logging.getLogger(__name__)
-_METADATA_FIELD = "signature_def"
 
 
 def _answering(method: Callable) -> Callable:
@@ -29,8 +28,6 @@ def _answering(method: Callable) -> Callable:
     @functools.wraps(method)
     def answer(self, request, context):
         try:
-            if not request.HasField("model_spec"):
-                raise invalid_argument("Missing ModelSpec")
             return method(self, request, context)
         except Exception as error:
             status = as_status(error)
@@ -42,19 +39,16 @@ def _answering(method: Callable) -> Callable:
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata."""
+    """What models answer, and what they can be asked."""
 
-    def __init__(self, manager: ModelManager):
-        self._manager = manager
+    def __init__(self, core: Core):
+        self._core = core
 
     @_answering
     def Predict(  # noqa: N802
         self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> predict_pb2.PredictResponse:
-        with self._manager.use(request.model_spec) as (number, model):
-            response = predict(model, request, remaining_ms(context))
-        response.model_spec.version.value = number
-        return response
+        return self._core.predict(request, remaining_ms(context))
 
     @_answering
     def GetModelMetadata(  # noqa: N802
@@ -62,29 +56,14 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         request: get_model_metadata_pb2.GetModelMetadataRequest,
         context: grpc.ServicerContext,
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        if not request.metadata_field:
-            raise invalid_argument(
-                "GetModelMetadataRequest must specify at least one metadata_field"
-            )
-        for field in request.metadata_field:
-            if field != _METADATA_FIELD:
-                raise invalid_argument(f"Metadata field {field} is not supported")
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        with self._manager.use(request.model_spec) as (number, model):
-            for name, signature in model.signatures.items():
-                signatures.signature_def[name].CopyFrom(signature)
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
-        response.model_spec.name = request.model_spec.name
-        response.model_spec.version.value = number
-        response.metadata[_METADATA_FIELD].Pack(signatures)
-        return response
+        return self._core.metadata(request)
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus."""
+    """Which models are there."""
 
-    def __init__(self, manager: ModelManager):
-        self._manager = manager
+    def __init__(self, core: Core):
+        self._core = core
 
     @_answering
     def GetModelStatus(  # noqa: N802
@@ -92,20 +71,4 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         request: get_model_status_pb2.GetModelStatusRequest,
         context: grpc.ServicerContext,
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        name = request.model_spec.name
-        versions = self._manager.versions(name)
-        if not versions:
-            raise not_found(f"Could not find any versions of model {name}")
-        if request.model_spec.HasField("version"):
-            number = request.model_spec.version.value
-            versions = [version for version in versions if version.number == number]
-            if not versions:
-                raise not_found(f"Could not find version {number} of model {name}")
-        response = get_model_status_pb2.GetModelStatusResponse()
-        for version in versions:
-            entry = response.model_version_status.add(version=version.number, state=version.state)
-            entry.status.SetInParent()
-            if version.error:
-                entry.status.error_code = version.error.code.value[0]
-                entry.status.error_message = version.error.message
-        return response
+        return self._core.status(request)

@@ -1,0 +1,85 @@
+"""What a server answers, whichever interface asks: gRPC and REST are two ways to this."""
+
+from __future__ import annotations
+
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    predict_pb2,
+)
+
+from serving.server.errors import invalid_argument, not_found
+from serving.server.models import ModelManager
+from serving.server.predict import predict
+
+_METADATA_FIELD = "signature_def"
+
+
+class Core:
+    """The requests of PredictionService and ModelService, answered from the models in memory.
+
+    Every method raises StatusError, or tensorflow.errors.OpError where a graph fails.
+    """
+
+    def __init__(self, manager: ModelManager):
+        self._manager = manager
+
+    def predict(
+        self, request: predict_pb2.PredictRequest, timeout_ms: int = 0
+    ) -> predict_pb2.PredictResponse:
+        """Runs a signature; ``timeout_ms`` of 0 waits without end."""
+        _require_spec(request)
+        with self._manager.use(request.model_spec) as (number, model):
+            response = predict(model, request, timeout_ms)
+        response.model_spec.version.value = number
+        return response
+
+    def metadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """All signatures of a version."""
+        _require_spec(request)
+        if not request.metadata_field:
+            raise invalid_argument(
+                "GetModelMetadataRequest must specify at least one metadata_field"
+            )
+        for field in request.metadata_field:
+            if field != _METADATA_FIELD:
+                raise invalid_argument(f"Metadata field {field} is not supported")
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        with self._manager.use(request.model_spec) as (number, model):
+            for name, signature in model.signatures.items():
+                signatures.signature_def[name].CopyFrom(signature)
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        response.model_spec.name = request.model_spec.name
+        response.model_spec.version.value = number
+        response.metadata[_METADATA_FIELD].Pack(signatures)
+        return response
+
+    def status(
+        self, request: get_model_status_pb2.GetModelStatusRequest
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """The state of every version that was met since the start, the newest first."""
+        _require_spec(request)
+        name = request.model_spec.name
+        versions = self._manager.versions(name)
+        if not versions:
+            raise not_found(f"Could not find any versions of model {name}")
+        if request.model_spec.HasField("version"):
+            number = request.model_spec.version.value
+            versions = [version for version in versions if version.number == number]
+            if not versions:
+                raise not_found(f"Could not find version {number} of model {name}")
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for version in versions:
+            entry = response.model_version_status.add(version=version.number, state=version.state)
+            entry.status.SetInParent()
+            if version.error:
+                entry.status.error_code = version.error.code.value[0]
+                entry.status.error_message = version.error.message
+        return response
+
+
+def _require_spec(request) -> None:
+    if not request.HasField("model_spec"):
+        raise invalid_argument("Missing ModelSpec")

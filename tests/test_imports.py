@@ -57,7 +57,7 @@ def test_the_server_knows_only_saved_models(path):
     assert all(name.startswith("serving.server") for name in own)
 
 
-@pytest.mark.parametrize("path", files_of("serving/client.py", "serving/wire.py"), ids=identify)
+@pytest.mark.parametrize("path", files_of("serving/client", "serving/wire.py"), ids=identify)
 def test_the_client_knows_neither_tensorflow_nor_the_zoo(path):
     names = imported_modules(path)
     own = {name for name in names if name.partition(".")[0] in OWN}

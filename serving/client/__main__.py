@@ -47,7 +47,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[st
     tls = parser.add_argument_group("encryption", "Without any of these it is in clear text.")
     tls.add_argument("--tls", action="store_true", help="trust the usual authorities")
     tls.add_argument("--tls_root", metavar="FILE", help="trust this certificate (PEM)")
-    tls.add_argument("--tls_certificate", metavar="FILE", help="the client's own certificate (PEM)")
+    tls.add_argument("--tls_certificate", metavar="FILE", help="the client's certificate (PEM)")
     tls.add_argument("--tls_key", metavar="FILE", help="and its private key (PEM)")
     tls.add_argument(
         "--tls_server_name", metavar="NAME", help="the name in the server's certificate"
@@ -105,7 +105,7 @@ def _input_left(signature: Signature, features: dict[str, Any]) -> str:
 
 
 def _read_files(files: Sequence[str], name: str, field: Field) -> tuple[list[str], list[Any]]:
-    """What to call each value, and the values: the lines of ``.txt`` files, any other file whole."""
+    """What to call each value, and the values: lines of ``.txt`` files, other files whole."""
     names, values = [], []
     for file in files:
         if file.endswith(".txt"):

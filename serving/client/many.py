@@ -1,4 +1,4 @@
-"""Many examples on their way through: cut into batches without reading ahead, with a progress bar."""
+"""Many examples on their way: cut into batches without reading ahead, with a progress bar."""
 
 from __future__ import annotations
 

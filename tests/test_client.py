@@ -216,7 +216,21 @@ def test_inputs_that_do_not_fit_are_not_sent(client, values, message):
         client.predict("scale", **values)
 
 
-def test_numbers_and_texts_are_checked():
+def test_integers_go_into_any_type_that_holds_them():
+    signature = Signature({"n": Field("uint8", (None,)), "f": Field("float32", (None,))}, {})
+    arrays, single = prepare(signature, {"n": [0, 255], "f": np.arange(2)})
+    assert [(array.dtype.name, array.tolist()) for array in arrays.values()] == [
+        ("uint8", [0, 255]),
+        ("float32", [0, 1]),
+    ]
+    assert not single
+    given = np.zeros(3, np.float32)
+    assert prepare(signature, {"n": 1, "f": given})[0]["f"] is given
+    with pytest.raises(InputError, match="a number is out of range"):
+        prepare(signature, {"n": [-1], "f": 0})
+
+
+def test_numbers_and_texts_are_checked(tmp_path):
     signature = Signature({"n": Field("int8", (None,)), "s": Field("string", (None,))}, {})
     with pytest.raises(InputError, match="n must be int8"):
         prepare(signature, {"n": 1.5, "s": ""})
@@ -228,6 +242,9 @@ def test_numbers_and_texts_are_checked():
         prepare(signature, {"n": [1, 2], "s": [""]})
     with pytest.raises(InputError, match="can't read nowhere: No such file"):
         prepare(signature, {"n": 1, "s": pathlib.Path("nowhere")})
+    (tmp_path / "empty.npy").touch()
+    with pytest.raises(InputError, match="n must be int8"):
+        prepare(signature, {"n": tmp_path / "empty.npy", "s": ""})
 
 
 def test_the_server_s_errors_are_typed(client):
@@ -270,11 +287,27 @@ def test_many_examples_are_answered_in_order(client):
     assert answers[5]["text"] == "5"
 
 
-def test_one_value_counts_for_every_example(client):
-    inputs = {"text": ["1", "2"], "pair": [[1, 2], [3, 4]], "factor": np.float32(3)}
-    assert numbers(client.predict_many("parser", inputs)) == [3, 6]
+def test_a_single_example_counts_for_many(client):
+    inputs = {"text": ("1", "2"), "pair": [3, 4], "factor": np.float32(3)}
+    for pair in ([3, 4], np.array([3, 4])):
+        answers = list(client.predict_many("parser", inputs, pair=pair))
+        assert numbers(answers) == [3, 6]
+        assert [answer["sum"] for answer in answers] == [7, 7]
     answers = client.predict_many("scale", signature="repeat", text=iter("abc"), times=2)
     assert [answer["texts"] for answer in answers] == ["aa", "bb", "cc"]
+
+
+def test_many_examples_from_files(client, tmp_path):
+    pairs = [tmp_path / f"{number}.npy" for number in range(3)]
+    for number, path in enumerate(pairs):
+        np.save(path, np.array([number, 1], np.uint8))
+    answers = client.predict_many("parser", text="1", pair=pairs, factor=1)
+    assert [answer["sum"] for answer in answers] == [1, 2, 3]
+    np.save(tmp_path / "all.npy", np.arange(100.0))
+    answers = client.predict_many("scale", x=tmp_path / "all.npy", batch_size=30)
+    assert [answer["y"] for answer in answers] == [2.0 * number for number in range(100)]
+    with pytest.raises(InputError, match="x: can't read"):
+        next(client.predict_many("scale", x=tmp_path / "nowhere.npy"))
 
 
 def test_no_examples_have_no_answers(client):
@@ -328,8 +361,9 @@ def test_an_endless_input_is_read_no_further_than_needed(client):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"text": "1", "pair": [0, 1]}, "missing factor"),
-        ({"text": "1", "pair": 0, "factor": 1}, "no input holds many examples"),
+        ({"text": "1", "pair": [0, 1]}, "missing factor; the model takes factor: float32 "),
+        ({"text": ["1"], "pair": 0, "factor": 1}, "0 is no iterable of examples"),
+        ({"text": "1", "pair": [0, 1], "factor": 1}, "no input holds many examples"),
         ({"text": ["1"], "pair": [[0, 1]] * 2, "factor": 1}, "unequal .*: text 1, pair 2"),
         ({"text": ["1"], "pair": None, "factor": 1}, "None is no iterable of examples"),
     ],

@@ -307,6 +307,8 @@ def test_another_version_with_other_inputs_is_understood(address, services):
         assert client.predict("m", x=[1], z=[2])["y"].tolist() == [1]
         with pytest.raises(InputError, match="missing z"):
             client.predict("m", x=[1])
+        services.inputs.remove("z")
+        assert [answer["y"] for answer in client.predict_many("m", x=[1, 2])] == [1, 2]
 
 
 def test_an_answer_that_can_not_be_read(asked, address, services):

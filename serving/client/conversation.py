@@ -168,16 +168,19 @@ class Conversation:
         deadline = self._deadline(timeout)
         values = {**(inputs or {}), **features}
         remembered = servable in self._known
-        try:
+
+        async def fit() -> tuple[Signature, dict[str, np.ndarray], bool]:
             known = await self._signature(servable, signature, deadline)
-            arrays, single = prepare(known, values)
+            return known, *prepare(known, values)
+
+        try:
+            known, arrays, single = await fit()
         except InputError:
             # Another version may have taken over, with other inputs: what does it say?
             self._known.pop(servable, None)
             if not remembered:
                 raise
-            known = await self._signature(servable, signature, deadline)
-            arrays, single = prepare(known, values)
+            known, arrays, single = await fit()
         outputs = await self._predict(servable, signature, known, arrays, deadline)
         return present(known, outputs, single)
 
@@ -198,9 +201,9 @@ class Conversation:
     ) -> AsyncIterator[dict[str, Any] | BadRowError]:
         """Asks a model about many examples, in batches, several of them at once.
 
-        An input is an array, a list or any other iterable of examples. A value without an axis (a
-        number, text, bytes, a file) counts for every example. Iterables are read no further ahead
-        than ``batch_size`` · (``in_flight`` + 1) examples.
+        An input is an array, a list, an .npy file or any iterable of examples, which is read no
+        further ahead than ``in_flight`` + 1 batches. A single example, with one axis less, counts
+        for all, as next to a batch in ``predict``.
 
         A batch with an example that does not fit, or that the server refuses as INVALID_ARGUMENT,
         is asked again row by row: only the bad rows go without an answer.
@@ -228,6 +231,7 @@ class Conversation:
         if batch_size < 1 or in_flight < 1:
             raise InputError("batch_size and in_flight are at least 1")
         servable = Servable(model, version, label)
+        self._known.pop(servable, None)  # much rests on it, so it is asked anew
         known = await self._signature(servable, signature, self._deadline(timeout))
         values = {**(inputs or {}), **features}
         check_names(known, values)

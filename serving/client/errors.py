@@ -50,7 +50,7 @@ def as_input_error(name: str, demand: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"{name}: can't read {error.filename}: {error.strerror}") from None
-    except (TypeError, ValueError) as error:
+    except (EOFError, TypeError, ValueError) as error:  # EOFError: an empty .npy file
         raise InputError(f"{name} must be {demand}: {error}") from None
 
 

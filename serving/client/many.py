@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import numbers
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.client.errors import InputError
-from serving.client.signature import Signature, same_size
+from serving.client.errors import InputError, as_input_error
+from serving.client.signature import Field, Signature, same_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +57,11 @@ class Rows:
     """
 
     def __init__(self, signature: Signature, values: Mapping[str, Any]):
-        rows = {
-            name: value
-            for name, value in values.items()
-            if signature.inputs[name].batched or signature.inputs[name].shape is None
-            if not _has_no_axis(value)
-        }
+        opened = {n: _open(n, value, signature.inputs[n]) for n, value in values.items()}
+        rows = {n: value for n, value in opened.items() if _is_many(value, signature.inputs[n])}
         if not rows:
             raise InputError("no input holds many examples")
-        self._constants = {name: value for name, value in values.items() if name not in rows}
+        self._constants = {name: value for name, value in opened.items() if name not in rows}
         self._take = {name: _reader(value) for name, value in rows.items()}
         self.count = same_size({n: len(v) for n, v in rows.items() if hasattr(v, "__len__")})
 
@@ -83,10 +80,32 @@ class Rows:
                 return
 
 
-def _has_no_axis(value: Any) -> bool:
-    return isinstance(value, str | bytes | pathlib.Path | int | float | complex) or (
-        isinstance(value, np.ndarray | np.generic) and value.ndim == 0
-    )
+def _open(name: str, value: Any, field: Field) -> Any:
+    """The array in an .npy file without reading it yet; any other value as it is."""
+    if not isinstance(value, pathlib.Path) or field.dtype == "string":
+        return value
+    with as_input_error(name, str(field)):
+        return np.load(value, mmap_mode="r", allow_pickle=False)
+
+
+def _is_many(value: Any, field: Field) -> bool:
+    """Whether a value holds examples: it has not one axis less than the input, as a single one."""
+    rank = _rank(value, field)
+    if field.shape is None:
+        return rank != 0
+    return field.batched and rank != len(field.shape) - 1
+
+
+def _rank(value: Any, field: Field) -> int | None:
+    """The number of a value's axes; None where only reading it could tell."""
+    if isinstance(value, list | tuple):
+        inner = _rank(value[0], field) if value else 0
+        return None if inner is None else 1 + inner
+    if isinstance(value, pathlib.Path):
+        return 0 if field.dtype == "string" else None
+    if isinstance(value, str | bytes | numbers.Number):
+        return 0
+    return getattr(value, "ndim", None)
 
 
 def _reader(value: Any) -> Callable[[int, int], Sequence]:

@@ -56,9 +56,9 @@ def read_signatures(response: Any) -> dict[str, Signature]:
         name: Signature(
             {
                 key: _read_field(info, key not in signature.defaults)
-                for key, info in signature.inputs.items()
+                for key, info in sorted(signature.inputs.items())
             },
-            {key: _read_field(info) for key, info in signature.outputs.items()},
+            {key: _read_field(info) for key, info in sorted(signature.outputs.items())},
         )
         for name, signature in wire.SignatureDefMap.FromString(packed).signature_def.items()
         if name != "__saved_model_init_op"  # initialises tables; nothing to ask
@@ -92,7 +92,7 @@ def check_names(signature: Signature, names: Collection[str]) -> None:
     missing = [n for n, field in signature.inputs.items() if field.required and n not in names]
     surplus = [name for name in names if name not in signature.inputs]
     if missing or surplus:
-        asked = ", ".join(f"{name}: {field}" for name, field in sorted(signature.inputs.items()))
+        asked = ", ".join(f"{name}: {field}" for name, field in signature.inputs.items())
         problem = f"unknown input {_names(surplus)}" if surplus else f"missing {_names(missing)}"
         raise InputError(f"{problem}; the model takes {asked}")
 

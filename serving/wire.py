@@ -12,6 +12,7 @@ Source: tensorflow_serving/apis/*.proto and tensorflow/core/{framework,protobuf}
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -210,24 +211,56 @@ def numpy_type(name: str) -> Any:
     return np.float32 if name == "bfloat16" else _TYPES[_NUMBERS[name]][1]
 
 
-def encode(array: np.ndarray, name: str, tensor: Any) -> None:
-    """Writes an array into a Tensor message of the type called ``name``.
+def predict_request(spec: Any, inputs: Mapping[str, tuple[str, np.ndarray]]) -> bytes:
+    """A PredictRequest as it travels.
+
+    The message itself would copy a long tensor three times into memory that is new every time,
+    which takes thirty times as long as the one copy here. A message is its fields in a row.
 
     Args:
-        array: of ``numpy_type(name)``; for strings, objects that are all bytes.
-        name: the tensor type.
-        tensor: an empty message: the one of the request, since a copy of a large one takes time.
+        spec: a ModelSpec.
+        inputs: tensor type and array by name; the arrays are of ``numpy_type``, strings are objects
+            that are all bytes.
     """
-    tensor.dtype = _NUMBERS[name]
+    pieces = [PredictRequest(model_spec=spec).SerializeToString()]
+    number, _ = _MESSAGES["PredictRequest"]["inputs"]
+    for name, (type_, array) in inputs.items():
+        entry = [*_field(1, [name.encode()]), *_field(2, encode(array, type_))]  # key and value
+        pieces += _field(number, entry)
+    return b"".join(pieces)
+
+
+def encode(array: np.ndarray, name: str) -> list[bytes | np.ndarray]:
+    """An array as the pieces of a serialised Tensor of the type called ``name``."""
+    tensor = Tensor(dtype=_NUMBERS[name])
     tensor.tensor_shape.SetInParent()  # without a shape a scalar and an unknown rank are one
     for size in array.shape:
         tensor.tensor_shape.dim.add(size=size)
     if name == "string":
         tensor.string_val.extend(array.ravel().tolist())
-    else:
-        if name == "bfloat16":
-            array = _to_bfloat16(array)
-        tensor.tensor_content = array.tobytes()
+        return [tensor.SerializeToString()]
+    if name == "bfloat16":
+        array = _to_bfloat16(array)
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    number, _ = _MESSAGES["Tensor"]["tensor_content"]
+    return [tensor.SerializeToString(), *_field(number, [content])]
+
+
+def _field(number: int, pieces: list) -> list:
+    """A field that holds bytes or a message, which come in pieces."""
+    length_delimited = 2
+    size = sum(len(piece) for piece in pieces)
+    return [_varint(number << 3 | length_delimited), _varint(size), *pieces]
+
+
+def _varint(number: int) -> bytes:
+    """A number in base 128, the lowest digit first; the highest bit says that more follow."""
+    digits = bytearray()
+    while number >= 0x80:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    digits.append(number)
+    return bytes(digits)
 
 
 def decode(tensor: Any) -> np.ndarray:

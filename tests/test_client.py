@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2
 
 from serving import wire
 from serving.client import (
@@ -410,9 +411,8 @@ def test_tensors_are_the_server_s(dtype):
     else:
         array = tf.cast(tf.constant([[0, 1, 2], [3, 100, 1]]), dtype).numpy()
         array = array.astype(wire.numpy_type(dtype))
-    sent = wire.Tensor()
-    wire.encode(array, dtype, sent)
-    received = tf.io.parse_tensor(sent.SerializeToString(), dtype).numpy()
+    sent = b"".join(wire.encode(array, dtype))
+    received = tf.io.parse_tensor(sent, dtype).numpy()
     np.testing.assert_array_equal(received.astype(array.dtype), array)
     with_values = tensors.encode(received).SerializeToString()
     with_content = tf.io.serialize_tensor(received).numpy()
@@ -421,6 +421,22 @@ def test_tensors_are_the_server_s(dtype):
         assert decoded.dtype == array.dtype
         assert decoded.flags.writeable
         np.testing.assert_array_equal(decoded, array)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0), (1,), (127,), (128,), (50_000,)])
+def test_requests_are_those_of_the_stubs(shape):
+    array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    transposed = np.asfortranarray(np.arange(6).reshape(2, 3))
+    texts = np.array([b"a", b"\xff" * 300], object)
+    spec = wire.ModelSpec(name="m", signature_name="s")
+    inputs = {"x": ("float32", array), "t": ("int64", transposed), "é": ("string", texts)}
+    request = predict_pb2.PredictRequest.FromString(wire.predict_request(spec, inputs))
+    assert (request.model_spec.name, request.model_spec.signature_name) == ("m", "s")
+    assert set(request.inputs) == set(inputs)
+    for name, (_, expected) in inputs.items():
+        received = tf.make_ndarray(request.inputs[name])
+        assert received.shape == expected.shape
+        np.testing.assert_array_equal(received, expected)
 
 
 def test_strings_as_contents_are_lengths_then_bytes():

@@ -25,7 +25,7 @@ class BlockingConnection:
         self._channel = open_channel(grpc, target, tls)
         self._methods = open_methods(self._channel)
 
-    async def call(self, method: str, request: Any, timeout: float) -> Any:
+    async def call(self, method: str, request: bytes, timeout: float) -> Any:
         return self._methods[method](request, timeout=timeout)
 
     async def pause(self, seconds: float) -> None:

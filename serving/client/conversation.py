@@ -50,8 +50,8 @@ _LOG = logging.getLogger("serving.client")
 class Connection(Protocol):
     """The steps of a conversation."""
 
-    async def call(self, method: str, request: Any, timeout: float) -> Any:
-        """Sends a request; returns the response or raises grpc.RpcError."""
+    async def call(self, method: str, request: bytes, timeout: float) -> Any:
+        """Sends a serialised request; returns the response or raises grpc.RpcError."""
 
     async def pause(self, seconds: float) -> None:
         """Waits."""
@@ -289,7 +289,9 @@ class Conversation:
             model_spec=Servable(model, version, label).spec(signature)
         )
         single = fill_input(request.input, examples, context)
-        response = await self._ask("PredictionService/Classify", request, self._deadline(timeout))
+        response = await self._ask(
+            "PredictionService/Classify", request.SerializeToString(), self._deadline(timeout)
+        )
         answers = [
             [(entry.label, entry.score) for entry in example.classes]
             for example in response.result.classifications
@@ -319,7 +321,9 @@ class Conversation:
         """
         request = wire.RegressionRequest(model_spec=Servable(model, version, label).spec(signature))
         single = fill_input(request.input, examples, context)
-        response = await self._ask("PredictionService/Regress", request, self._deadline(timeout))
+        response = await self._ask(
+            "PredictionService/Regress", request.SerializeToString(), self._deadline(timeout)
+        )
         answers = [example.value for example in response.result.regressions]
         return answers[0] if single else np.array(answers, np.float32)
 
@@ -343,7 +347,9 @@ class Conversation:
     ) -> list[VersionStatus]:
         """The state of each version that the server has met, the newest first."""
         request = wire.GetModelStatusRequest(model_spec=Servable(model, version).spec())
-        response = await self._ask("ModelService/GetModelStatus", request, self._deadline(timeout))
+        response = await self._ask(
+            "ModelService/GetModelStatus", request.SerializeToString(), self._deadline(timeout)
+        )
         return [
             VersionStatus(
                 entry.version,
@@ -358,7 +364,9 @@ class Conversation:
             request = wire.GetModelMetadataRequest(
                 model_spec=servable.spec(), metadata_field=["signature_def"]
             )
-            response = await self._ask("PredictionService/GetModelMetadata", request, deadline)
+            response = await self._ask(
+                "PredictionService/GetModelMetadata", request.SerializeToString(), deadline
+            )
             self._known[servable] = read_signatures(response)
         return self._known[servable]
 
@@ -373,9 +381,8 @@ class Conversation:
         arrays: Mapping[str, np.ndarray],
         deadline: float,
     ) -> dict[str, np.ndarray]:
-        request = wire.PredictRequest(model_spec=servable.spec(name))
-        for key, array in arrays.items():
-            wire.encode(array, known.inputs[key].dtype, request.inputs[key])
+        inputs = {key: (known.inputs[key].dtype, array) for key, array in arrays.items()}
+        request = wire.predict_request(servable.spec(name), inputs)
         try:
             return read_outputs(await self._ask("PredictionService/Predict", request, deadline))
         except (InvalidRequestError, NotFoundError):
@@ -407,8 +414,8 @@ class Conversation:
             for answer in await self._answer_rows(servable, name, known, row, timeout)
         ]
 
-    async def _ask(self, method: str, request: Any, deadline: float) -> Any:
-        """Sends a request, and again while the server is UNAVAILABLE and there is time."""
+    async def _ask(self, method: str, request: bytes, deadline: float) -> Any:
+        """Sends a serialised request, and again while the server is UNAVAILABLE, if time is left."""
         waits = pauses()
         told = False
         while True:

@@ -70,9 +70,7 @@ def call(floats: int, rounds: int, calls: int) -> Comparison:
     server.add_generic_rpc_handlers([handlers])
     port = server.add_insecure_port("localhost:0")
     server.start()
-    request = wire.PredictRequest(model_spec=wire.ModelSpec(name="m"))
-    wire.encode(values, "float32", request.inputs["x"])
-    body = request.SerializeToString()
+    body = wire.predict_request(wire.ModelSpec(name="m"), {"x": ("float32", values)})
     try:
         with (
             Client(f"localhost:{port}") as client,

@@ -311,6 +311,15 @@ def test_another_version_with_other_inputs_is_understood(address, services):
         assert [answer["y"] for answer in client.predict_many("m", x=[1, 2])] == [1, 2]
 
 
+def test_the_blocking_client_works_where_an_event_loop_runs(address):
+    async def cell_of_a_notebook():
+        with Client(address) as client:
+            answers = client.predict_many("m", x=[1, 2, 3], batch_size=1)
+            return [client.predict("m", x=0), next(answers), answers.close()]
+
+    assert asyncio.run(cell_of_a_notebook()) == [{"y": 0}, {"y": 1}, None]
+
+
 def test_an_answer_that_can_not_be_read(asked, address, services):
     services.content = b"abc"
     with pytest.raises(ServingError, match="INTERNAL: the answer can't be read"):

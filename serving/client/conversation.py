@@ -415,7 +415,7 @@ class Conversation:
         ]
 
     async def _ask(self, method: str, request: bytes, deadline: float) -> Any:
-        """Sends a serialised request, and again while the server is UNAVAILABLE, if time is left."""
+        """Sends a serialised request, again and again while the server is UNAVAILABLE."""
         waits = pauses()
         told = False
         while True:

@@ -125,7 +125,7 @@ def progress_bar(shown: bool, title: str, total: int | None) -> Iterator[Callabl
     if not shown:
         yield lambda done: None
         return
-    # Imported here: it takes as long to import as all the rest of the client.
+    # Imported here, since few ask for it and all would wait for it.
     from rich.console import Console
     from rich.progress import Progress
 

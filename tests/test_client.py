@@ -314,6 +314,7 @@ def test_many_examples_from_files(client, tmp_path):
 def test_no_examples_have_no_answers(client):
     assert list(client.predict_many("scale", x=[])) == []
     assert list(client.predict_many("scale", x=iter(()))) == []
+    assert list(client.predict_many("parser", text="1", pair=[], factor=1)) == []
 
 
 def test_bad_rows_are_named_and_the_others_answered(client, tmp_path):

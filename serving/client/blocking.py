@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from concurrent import futures
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -70,11 +70,11 @@ def _blocking(
 
 def _iterating(
     method: Callable[Concatenate[Conversation, P], AsyncGenerator[T, None]],
-) -> Callable[Concatenate[Client, P], Iterator[T]]:
+) -> Callable[Concatenate[Client, P], Generator[T, None, None]]:
     """A question with many answers as a method of ``Client``."""
 
     @functools.wraps(method)
-    def ask(self: Client, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+    def ask(self: Client, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
         answers = method(self._conversation, *args, **kwargs)
         try:
             while True:

@@ -14,7 +14,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import grpc
@@ -198,7 +198,7 @@ class Conversation:
         label: str | None = None,
         timeout: float | None = None,
         **features: Any,
-    ) -> AsyncIterator[dict[str, Any] | BadRowError]:
+    ) -> AsyncGenerator[dict[str, Any] | BadRowError, None]:
         """Asks a model about many examples, in batches, several of them at once.
 
         An input is an array, a list, an .npy file or any iterable of examples, which is read no

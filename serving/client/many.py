@@ -99,7 +99,7 @@ def _is_many(value: Any, field: Field) -> bool:
 def _rank(value: Any, field: Field) -> int | None:
     """The number of a value's axes; None where only reading it could tell."""
     if isinstance(value, list | tuple):
-        inner = _rank(value[0], field) if value else 0
+        inner = _rank(value[0], field) if value else None
         return None if inner is None else 1 + inner
     if isinstance(value, pathlib.Path):
         return 0 if field.dtype == "string" else None

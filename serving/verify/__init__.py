@@ -1,0 +1,1 @@
+"""Does a server keep TensorFlow Serving's contract? Checks that are run against any address."""

@@ -1,4 +1,4 @@
-"""Every check of ``serving.verify``, against the embedded server, and against another if one is named.
+"""Every check of ``serving.verify``, against the embedded server and any other that is named.
 
 Each test is called after the row of the contract that it holds. With TFS_ADDRESS (host:port) set,
 and TFS_REST_ADDRESS, the same checks are run against that server too; it serves the models that

@@ -142,6 +142,9 @@ def test_images_are_pinned_to_one_version():
     assert all(matches), tags
     assert len({match[1] for match in matches}) == 1
     assert [bool(match[2]) for match in matches] == [False, True, False, True]
+    texts = [ROOT / "docs" / "serving.md", ROOT / "serving" / "verify" / "__main__.py"]
+    named = [re.findall(r"tensorflow/serving:([\w.-]+)", path.read_text()) for path in texts]
+    assert {tag for tags in named for tag in tags} == {matches[0][1]}
 
 
 @pytest.mark.parametrize(
@@ -166,6 +169,18 @@ def test_flags_are_those_of_either_server(words):
     assert places
     for place in places:
         assert (CONFIG / place.removeprefix(CONFIG_PLACE)).is_file()
+
+
+def test_the_page_lists_the_flags_of_the_embedded_server():
+    page = (ROOT / "docs" / "serving.md").read_text()
+    table = page.partition("\n| flags | |\n")[2].partition("\n\n")[0]
+    listed = [flag for row in table.splitlines() for flag in re.findall(r"`(\w+)`", row)]
+    assert sorted(listed) == sorted(vars(flags.parse(["--model_base_path=/models/m"])))
+    refused = re.findall(r"`(--\w+)`", page.partition("Every other flag of")[2].partition(")")[0])
+    assert refused
+    for flag in refused:
+        with pytest.raises(SystemExit):
+            flags.parse(["--model_base_path=/models/m", f"{flag}=true"])
 
 
 def test_compose_mounts_what_the_flags_name():

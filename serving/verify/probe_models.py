@@ -146,9 +146,11 @@ def _predict_signatures(offset: tf.Variable) -> dict[str, meta_graph_pb2.Signatu
         "shift": _signature({"x": x, "by": shift}, {"y": x + shift}, defaults={"by": 10.0}),
         "slow": _signature({"x": x}, {"y": half + 0 * tf.cast(rounds, tf.float32)}),
         "scalar": _signature({"x": x}, {"y": tf.reduce_sum(x)}),
-        "uneven": _signature({"x": x}, {"y": x, "z": tf.concat([x, x], 0)}),
+        "uneven": _signature({"x": x}, {"y": tf.identity(x), "z": tf.concat([x, x], 0)}),
         "halved": _signature({"x": x}, {"y": tf.cast(x, tf.half)}),
-        "both": _signature({"text": text}, {"text": text, "text_bytes": tf.identity(text)}),
+        "both": _signature(
+            {"text": text}, {"text": tf.identity(text), "text_bytes": tf.identity(text)}
+        ),
     }
 
 

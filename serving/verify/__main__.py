@@ -11,6 +11,7 @@ import logging
 import os
 import pathlib
 import sys
+import textwrap
 from collections.abc import Sequence
 
 import grpc
@@ -18,6 +19,7 @@ import grpc
 from serving.server.quiet import standard_error_held_back
 
 SECONDS_TO_CONNECT = 10
+LONGEST_LINE = 500
 
 _INSTRUCTIONS = """\
 Serve them with TensorFlow Serving, here in its image,
@@ -89,7 +91,7 @@ def _one_line(error: Exception) -> str:
     text = str(error)
     if isinstance(error, grpc.RpcError):
         text = f"{error.code().name}: {error.details()}"
-    return " ".join(text.split())
+    return textwrap.shorten(text, LONGEST_LINE, placeholder=" …")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,11 +6,12 @@ files, is started with exactly those of the Deployment, and asked what the probe
 
 from __future__ import annotations
 
-import http.client
+import dataclasses
 import os
 import pathlib
 import re
 import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import kubernetes_validate
@@ -23,6 +24,9 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from serving.server import flags
 from serving.server.protos import BatchingParameters, MonitoringConfig, read_text_proto
+from serving.verify.messages import floats, predict, status
+from serving.verify.predicting import answered
+from serving.verify.server import Server, equal, eventually
 from tests.conftest import ROOT, run_python
 from tests.served_models import free_port, running_server, save_scale
 
@@ -270,16 +274,34 @@ def test_the_autoscaler_asks_for_the_metric_that_is_made():
         assert target_value > batching.batch_timeout_micros.value
 
 
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """An embedded server with the flags of the Deployment, and its models.config."""
+
+    server: Server
+    models_config: pathlib.Path
+
+    def configure(self, versions: Sequence[int], labels: Mapping[str, int]) -> None:
+        """Changes the file as kubelet does: at once."""
+        config = text_format.Parse(self.models_config.read_text(), ModelServerConfig())
+        (model,) = config.model_config_list.config
+        model.model_version_policy.specific.versions[:] = versions
+        model.version_labels.clear()
+        model.version_labels.update(labels)
+        beside = self.models_config.with_suffix(".new")
+        beside.write_text(text_format.MessageToString(config))
+        beside.rename(self.models_config)
+
+
 @pytest.fixture(scope="module")
-def served(tmp_path_factory) -> int:
-    """The REST port of an embedded server with the flags of the Deployment."""
+def served(tmp_path_factory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("models")
     config = text_format.Parse((CONFIG / "models.config").read_text(), ModelServerConfig())
-    for entry in config.model_config_list.config:
-        entry.base_path = str(folder / pathlib.Path(entry.base_path).relative_to("/models"))
-        for version in entry.model_version_policy.specific.versions:
-            pathlib.Path(entry.base_path).mkdir(exist_ok=True)
-            save_scale(pathlib.Path(entry.base_path, str(version)), 2.0)
+    (model,) = config.model_config_list.config
+    model.base_path = str(folder / pathlib.Path(model.base_path).relative_to("/models"))
+    pathlib.Path(model.base_path).mkdir()
+    for version, factor in ((1, 10.0), (2, 20.0)):
+        save_scale(pathlib.Path(model.base_path, str(version)), factor)
     models_config = folder / "models.config"
     models_config.write_text(text_format.MessageToString(config))
     words = [
@@ -288,40 +310,63 @@ def served(tmp_path_factory) -> int:
         )
         for word in container()["args"]
     ]
-    port = free_port()
-    with running_server(f"--rest_api_port={port}", *words):
-        yield port
-
-
-def get(port: int, path: str) -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection("localhost", port, timeout=60)
-    connection.request("GET", path)
-    return connection.getresponse()
+    rest_port = free_port()
+    soon = "--model_config_file_poll_wait_seconds=0.1"
+    with running_server(f"--rest_api_port={rest_port}", *words, soon) as (_, port):
+        server = Server(f"localhost:{port}", f"localhost:{rest_port}")
+        yield Served(server, models_config)
+        server.close()
 
 
 @pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe"])
 def test_probes_are_answered(served, probe):
-    assert get(served, container()[probe]["httpGet"]["path"]).status == 200
+    assert served.server.http("GET", container()[probe]["httpGet"]["path"]).status == 200
 
 
 def test_readiness_tells_a_model_that_is_not_served(served):
     path = container()["readinessProbe"]["httpGet"]["path"]
-    assert get(served, path.replace("stable", "absent")).status == 400
-    assert get(served, path.replace("image_classification", "absent")).status == 400
+    assert served.server.http("GET", path.replace("stable", "absent")).status == 400
+    assert served.server.http("GET", path.replace("image_classification", "absent")).status == 400
 
 
 def test_metrics_are_where_prometheus_looks(served):
-    response = get(served, pod()["metadata"]["annotations"]["prometheus.io/path"])
+    response = served.server.http("GET", pod()["metadata"]["annotations"]["prometheus.io/path"])
     assert response.status == 200
-    assert ":tensorflow:cc:saved_model:load_attempt_count" in response.read().decode()
+    assert ":tensorflow:cc:saved_model:load_attempt_count" in response.text
 
 
 @pytest.mark.parametrize(("model", "status"), [("image_classification", 0), ("absent", 1)])
 def test_the_healthcheck_of_compose_asks_for_the_model(served, model, status):
     kind, *words = load(COMPOSE[0])["services"]["serving"]["healthcheck"]["test"]
     assert kind == "CMD"
-    command = [interpolate(word).replace("8501", str(served)) for word in words]
+    address = served.server.rest_address.replace(":", "/")
+    command = [interpolate(word).replace("127.0.0.1/8501", address) for word in words]
     result = subprocess.run(
         command, env={**os.environ, "MODEL_NAME": model}, timeout=60, check=False
     )
     assert result.returncode == status
+
+
+def test_rollout_and_rollback_by_label(served):
+    """The steps of docs/serving.md; a label moves once its version is loaded."""
+    model = "image_classification"
+
+    def answers(label: str, version: int) -> None:
+        request = predict({"x": floats(1.0)}, model=model, label=label)
+        answered(request, {"y": [10.0 * version]}, version, served.server)
+
+    def loaded(version: int) -> None:
+        (entry,) = served.server.ask(status(model, version=version)).model_version_status
+        equal("state", entry.AVAILABLE, entry.state)
+
+    answers("stable", 1)
+    served.configure([1, 2], {"stable": 1})
+    eventually(lambda: loaded(2))
+    answers("stable", 1)
+    served.configure([1, 2], {"stable": 1, "canary": 2})
+    eventually(lambda: answers("canary", 2))
+    answers("stable", 1)
+    served.configure([1, 2], {"stable": 2})
+    eventually(lambda: answers("stable", 2))
+    served.configure([1, 2], {"stable": 1})
+    eventually(lambda: answers("stable", 1))

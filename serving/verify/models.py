@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping
 
 from google.protobuf import text_format
@@ -18,10 +17,10 @@ from serving.verify.messages import MODEL, floats, metadata, predict, spec, stat
 from serving.verify.predicting import FAILED_PRECONDITION, INVALID, NOT_FOUND, X, answered
 from serving.verify.probe_models import LABELS, MATRIX, model_config
 from serving.verify.server import (
-    SECONDS_TO_ANSWER,
     Check,
     Server,
     equal,
+    eventually,
     refused,
     refuses,
 )
@@ -146,26 +145,14 @@ def _replaces_wholly(server: Server) -> None:
         # The call has waited for a version of the new model.
         answered(predict(X, model="twin"), {"y": [3.0]}, 2, server)
     gone = "Servable not found for request: Latest(twin)"
-    _eventually(lambda: refused(predict(X, model="twin"), NOT_FOUND, gone, server))
-    _eventually(
+    eventually(lambda: refused(predict(X, model="twin"), NOT_FOUND, gone, server))
+    eventually(
         lambda: equal(
             "unloaded versions",
             [(2, "END", 0, ""), (1, "END", 0, "")],
             _states(server, model="twin"),
         ),
     )
-
-
-def _eventually(check: Callable[[], None]) -> None:
-    """Unloading is not waited for by the call that asks for it."""
-    deadline = time.monotonic() + SECONDS_TO_ANSWER
-    while True:
-        try:
-            return check()
-        except AssertionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
 
 
 def _labels_move(server: Server) -> None:

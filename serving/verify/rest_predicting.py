@@ -226,6 +226,14 @@ REFUSALS: dict[str, Check] = {
         {"instances": ["x"]},
         "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: " + _TYPE_ERROR,
     ),
+    "a row without all inputs": refuses(
+        _with("add", instances=[{"one": 1.0}]),
+        re.compile(
+            r"Failed to process element: 0 of 'instances' list\. JSON object: \{.*\} "
+            r"keys must be equal to: one,other",
+            re.DOTALL,
+        ),
+    ),
     "lists of several lengths": refuses(
         _echo("float32", [[1.0, 2.0], [3.0]]),
         "Encountered list at unexpected size: 1 at level: 1 expected size: 2",

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import http.client
 import re
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,6 +57,22 @@ def equal(what: str, expected: Any, got: Any) -> None:
             raise DifferenceError(what, expected.pattern, got)
     elif expected != got:
         raise DifferenceError(what, expected, got)
+
+
+def eventually(check: Callable[[], None]) -> None:
+    """Repeats a check until it passes: what a server does later, like unloading, takes its time.
+
+    Raises:
+        DifferenceError, grpc.RpcError: as the check does at last.
+    """
+    deadline = time.monotonic() + SECONDS_TO_ANSWER
+    while True:
+        try:
+            return check()
+        except (DifferenceError, grpc.RpcError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 @dataclasses.dataclass(frozen=True)

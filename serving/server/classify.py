@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import grpc
 import numpy as np
@@ -42,11 +43,7 @@ def classify(
         tensorflow.errors.OpError: if the graph fails.
     """
     response = classification_pb2.ClassificationResponse()
-    signature = _requested_signature(model, request.model_spec)
-    answers = _run(model, request.input, [(_CLASSIFICATION, signature)], timeout_ms)
-    _CLASSIFICATION.write(signature, answers, response.result)
-    response.model_spec.CopyFrom(_answered(request.model_spec))
-    return response
+    return _infer(_CLASSIFICATION, model, request, response, timeout_ms)
 
 
 def regress(
@@ -59,11 +56,7 @@ def regress(
         tensorflow.errors.OpError: if the graph fails.
     """
     response = regression_pb2.RegressionResponse()
-    signature = _requested_signature(model, request.model_spec)
-    answers = _run(model, request.input, [(_REGRESSION, signature)], timeout_ms)
-    _REGRESSION.write(signature, answers, response.result)
-    response.model_spec.CopyFrom(_answered(request.model_spec))
-    return response
+    return _infer(_REGRESSION, model, request, response, timeout_ms)
 
 
 def multi_inference(
@@ -106,10 +99,19 @@ class _Method:
 
     result: str
     outputs: Callable[[meta_graph_pb2.SignatureDef], list[str]]
-    write: Callable[[meta_graph_pb2.SignatureDef, _Answers, object], None]
+    write: Callable[[meta_graph_pb2.SignatureDef, _Answers, Any], None]
 
 
 _Methods = list[tuple[_Method, meta_graph_pb2.SignatureDef]]
+
+
+def _infer(method: _Method, model: SavedModel, request: Any, response: Any, timeout_ms: int) -> Any:
+    """Fills in and returns ``response``, which is of the method's kind as ``request`` is."""
+    signature = _requested_signature(model, request.model_spec)
+    answers = _run(model, request.input, [(method, signature)], timeout_ms)
+    method.write(signature, answers, response.result)
+    response.model_spec.CopyFrom(_answered(request.model_spec))
+    return response
 
 
 def _requested_signature(

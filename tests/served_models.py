@@ -52,6 +52,71 @@ class Scale(tf.Module):
         return {"y": self.factor * x + 0 * tf.cast(count, tf.float32)}
 
 
+class HalfPlusTwo(tf.Module):
+    """x/2 + 2 of examples with a feature x, as TensorFlow Serving's own tests have it.
+
+    Signatures that answer well, and one for everything that is no classification or regression.
+    """
+
+    def __init__(self):
+        self.a = tf.Variable(0.5)
+
+    def _value(self, examples):
+        features = tf.io.parse_example(examples, {"x": tf.io.FixedLenFeature([1], tf.float32)})
+        return self.a * features["x"] + 2.0
+
+    @staticmethod
+    def _two_classes(examples):
+        return tf.repeat([["half", "two"]], tf.shape(examples)[0], axis=0)
+
+    def signatures(self) -> dict:
+        def signature(outputs, **inputs):
+            inputs = inputs or {"inputs": tf.TensorSpec([None], tf.string)}
+            specs = {name: tf.TensorSpec(s.shape, s.dtype, name=name) for name, s in inputs.items()}
+
+            @tf.function
+            def run(**given):
+                return outputs(*given.values())
+
+            return run.get_concrete_function(**specs)
+
+        value, two_classes = self._value, self._two_classes
+        examples = tf.TensorSpec([None], tf.string)
+        return {
+            "serving_default": signature(lambda e: {"outputs": value(e)}),
+            "vector": signature(lambda e: {"outputs": value(e)[:, 0]}),
+            "scores": signature(lambda e: {"scores": value(e)}),
+            "classes": signature(lambda e: {"classes": two_classes(e)}),
+            "both": signature(
+                lambda e: {
+                    "classes": two_classes(e),
+                    "scores": tf.concat([value(e), value(e) + 1], axis=1),
+                }
+            ),
+            "uneven": signature(lambda e: {"classes": two_classes(e), "scores": value(e)}),
+            "flat": signature(lambda e: {"scores": value(e)[:, 0]}),
+            "numbers": signature(lambda e: {"classes": value(e)}),
+            "texts": signature(lambda e: {"outputs": tf.strings.as_string(value(e))}),
+            "wide": signature(lambda e: {"outputs": tf.repeat(value(e), 2, axis=1)}),
+            "longer": signature(lambda e: {"outputs": tf.repeat(value(e), 2, axis=0)}),
+            "longer_scores": signature(lambda e: {"scores": tf.repeat(value(e), 2, axis=0)}),
+            "three": signature(lambda e: {"scores": value(e), "outputs": value(e), "y": value(e)}),
+            "other_output": signature(lambda e: {"y": value(e)}),
+            "other_input": signature(lambda e: {"outputs": value(e)}, examples=examples),
+            "other_input_scores": signature(lambda e: {"scores": value(e)}, examples=examples),
+            "two_inputs": signature(
+                lambda e, _: {"outputs": value(e)}, inputs=examples, more=examples
+            ),
+        }
+
+
+def save_half_plus_two(folder: pathlib.Path) -> pathlib.Path:
+    """Writes a version folder of HalfPlusTwo."""
+    module = HalfPlusTwo()
+    tf.saved_model.save(module, str(folder), signatures=module.signatures())
+    return folder
+
+
 def save_scale(folder: pathlib.Path, factor: float) -> pathlib.Path:
     """Writes a version folder whole, under a hidden name first, as an export does."""
     module = Scale(factor)

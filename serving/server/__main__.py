@@ -33,4 +33,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    # An ordinary exit waits for all threads, even for one whose graph runs without end.
+    os._exit(status)

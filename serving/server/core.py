@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_management_pb2,
+    model_pb2,
     predict_pb2,
+    regression_pb2,
 )
 
 from serving.server import configuration
+from serving.server.classify import classify, multi_inference, regress
 from serving.server.errors import invalid_argument, not_found
 from serving.server.models import ModelManager
 from serving.server.predict import predict
@@ -32,10 +38,36 @@ class Core:
         self, request: predict_pb2.PredictRequest, timeout_ms: int = 0
     ) -> predict_pb2.PredictResponse:
         """Runs a signature; ``timeout_ms`` of 0 waits without end."""
+        return self._infer(predict, request, timeout_ms)
+
+    def classify(
+        self, request: classification_pb2.ClassificationRequest, timeout_ms: int = 0
+    ) -> classification_pb2.ClassificationResponse:
+        """Labels and scores of examples."""
+        return self._infer(classify, request, timeout_ms)
+
+    def regress(
+        self, request: regression_pb2.RegressionRequest, timeout_ms: int = 0
+    ) -> regression_pb2.RegressionResponse:
+        """A number for each example."""
+        return self._infer(regress, request, timeout_ms)
+
+    def _infer(self, method: Callable, request: Any, timeout_ms: int) -> Any:
         _require_spec(request)
         with self._manager.use(request.model_spec) as (number, model):
-            response = predict(model, request, timeout_ms)
+            response = method(model, request, timeout_ms)
         response.model_spec.version.value = number
+        return response
+
+    def multi_inference(
+        self, request: inference_pb2.MultiInferenceRequest, timeout_ms: int = 0
+    ) -> inference_pb2.MultiInferenceResponse:
+        """Classifications and regressions of the same examples; the first task names the model."""
+        spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
+        with self._manager.use(spec) as (number, model):
+            response = multi_inference(model, request, timeout_ms)
+        for result in response.results:
+            result.model_spec.version.value = number
         return response
 
     def metadata(

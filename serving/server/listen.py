@@ -1,4 +1,8 @@
-"""From flags to a server that listens: the gRPC interface, its addresses, and an orderly end."""
+"""From flags to a server that listens: the gRPC interface, its addresses, and an orderly end.
+
+The first SIGTERM or SIGINT refuses new requests and lets those under way finish; the second ends
+the process at once.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ import threading
 from concurrent import futures
 
 import grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.apis import (
     model_service_pb2,
@@ -18,8 +24,10 @@ from tensorflow_serving.apis import (
 
 from serving.server import configuration
 from serving.server.core import Core
+from serving.server.errors import invalid_argument
 from serving.server.models import Loading, ModelManager
-from serving.server.service import ModelService, PredictionService
+from serving.server.protos import SSLConfig, read_text_proto
+from serving.server.service import Health, ModelService, PredictionService
 
 # Requests under way get this long to finish when the server is told to end.
 _GRACE_SECONDS = 30
@@ -40,10 +48,11 @@ def _manager(options: argparse.Namespace) -> ModelManager:
     )
 
 
-def _server(options: argparse.Namespace, core: Core) -> tuple[grpc.Server, str]:
+def grpc_server(options: argparse.Namespace, core: Core) -> tuple[grpc.Server, str]:
     """The gRPC server, bound but not started, and where it listens.
 
     Raises:
+        StatusError: INVALID_ARGUMENT for keys that can't be used.
         RuntimeError: if an address is taken.
     """
     arguments = {
@@ -55,22 +64,64 @@ def _server(options: argparse.Namespace, core: Core) -> tuple[grpc.Server, str]:
     server = grpc.server(
         futures.ThreadPoolExecutor(options.grpc_max_threads), options=list(arguments.items())
     )
+    _add_services(server, core, with_health=options.enable_grpc_healthcheck_service)
+    addresses = [f"0.0.0.0:{options.port}"] if options.port else []
+    if options.grpc_socket_path:
+        addresses.append(f"unix:{options.grpc_socket_path}")
+    credentials = _credentials(options.ssl_config_file)
+    for address in addresses:
+        if credentials is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, credentials)
+    return server, " and ".join(addresses)
+
+
+def _add_services(server: grpc.Server, core: Core, *, with_health: bool) -> None:
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
         PredictionService(core), server
     )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(core), server)
-    services = [
+    names = [
         prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name,
         model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
         reflection.SERVICE_NAME,
     ]
-    reflection.enable_server_reflection(services, server)
-    addresses = [f"0.0.0.0:{options.port}"] if options.port else []
-    if options.grpc_socket_path:
-        addresses.append(f"unix:{options.grpc_socket_path}")
-    for address in addresses:
-        server.add_insecure_port(address)
-    return server, " and ".join(addresses)
+    if with_health:
+        health_pb2_grpc.add_HealthServicer_to_server(Health(), server)
+        names.append(HEALTH_NAME)
+    reflection.enable_server_reflection(names, server)
+
+
+def _credentials(ssl_config_file: str) -> grpc.ServerCredentials | None:
+    """What an SSLConfig says: a key and a certificate, and whether clients must show theirs."""
+    if not ssl_config_file:
+        return None
+    config = read_text_proto(ssl_config_file, SSLConfig)
+    if not (config.server_key and config.server_cert):
+        raise invalid_argument(f"{ssl_config_file} lacks server_key or server_cert")
+    if config.client_verify and not config.custom_ca:
+        raise invalid_argument(f"{ssl_config_file} has client_verify, but no custom_ca")
+    return grpc.ssl_server_credentials(
+        [(config.server_key.encode(), config.server_cert.encode())],
+        root_certificates=config.custom_ca.encode() or None,
+        require_client_auth=config.client_verify,
+    )
+
+
+def _set_by_signals() -> threading.Event:
+    """Set by the first SIGTERM or SIGINT; from then on these end the process at once."""
+    stop = threading.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def begin_to_stop(*_) -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    for number in signals:
+        signal.signal(number, begin_to_stop)
+    return stop
 
 
 def _follow_configuration(
@@ -94,15 +145,13 @@ def serve(options: argparse.Namespace) -> None:
         StatusError: for a configuration that can't be met, or models that can't be loaded.
         RuntimeError: if an address is taken.
     """
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _set_by_signals()
     manager = _manager(options)
     manager.start()
     try:
         manager.wait_until_available(stop)
         if not stop.is_set():
-            server, addresses = _server(options, Core(manager))
+            server, addresses = grpc_server(options, Core(manager))
             server.start()
             print(f"Running gRPC ModelServer at {addresses} ...", flush=True)
             _follow_configuration(options, manager, stop)

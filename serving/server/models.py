@@ -66,16 +66,13 @@ class ModelManager:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the threads and frees what no request holds; loads under way are finished first."""
+        """Ends the thread and frees what no request holds; a load under way is not waited for."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
         self._thread.join()
-        self._loads.shutdown(cancel_futures=True)
-        with self._changed:
-            for versions in self._versions.values():
-                versions.aspire({})
-                self._unload(versions)
+        self._loads.shutdown(wait=False, cancel_futures=True)
+        self._unload_all()
 
     def configure(self, models: Sequence[ServedModel]) -> set[str]:
         """Replaces the whole configuration, or nothing of it; returns the names that are new.
@@ -240,8 +237,16 @@ class ModelManager:
 
     def _load(self, version: Version) -> None:
         version.attempt(self._loading)
+        if self._stopping:
+            self._unload_all()
         with self._changed:
             self._changed.notify_all()
+
+    def _unload_all(self) -> None:
+        with self._changed:
+            for versions in self._versions.values():
+                versions.aspire({})
+                self._unload(versions)
 
     def _unload(self, versions: Versions) -> None:
         for version in versions.to_unload():

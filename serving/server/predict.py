@@ -7,19 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import grpc
 import numpy as np
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2
 
 from serving.server import tensors
-from serving.server.errors import StatusError, failed_precondition, invalid_argument
+from serving.server.errors import failed_precondition, invalid_argument
 from serving.server.saved_model import SavedModel
 
 DEFAULT_SIGNATURE = "serving_default"
-
-# gRPC gives a client that sets no deadline one in the far future.
-_LONGEST_WAIT_SECONDS = 10**9
 
 
 def predict(
@@ -96,13 +92,3 @@ def _output_aliases(
 
 def _set(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"
-
-
-def remaining_ms(context: grpc.ServicerContext) -> int:
-    """Milliseconds until the client stops waiting; 0 if it waits without end."""
-    seconds = context.time_remaining()
-    if seconds is None or seconds > _LONGEST_WAIT_SECONDS:
-        return 0
-    if seconds <= 0:
-        raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Timed out waiting for notification")
-    return max(1, int(seconds * 1000))

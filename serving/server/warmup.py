@@ -16,6 +16,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
+from serving.server.classify import classify, multi_inference, regress
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.predict import predict
 from serving.server.saved_model import SavedModel
@@ -25,6 +26,9 @@ _MOST_RECORDS = 1000
 
 # What runs the request of each kind of log.
 _RUNNERS = {
+    "classify_log": classify,
+    "regress_log": regress,
+    "multi_inference_log": multi_inference,
     "predict_log": predict,
 }
 

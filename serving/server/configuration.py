@@ -12,7 +12,7 @@ import os
 import pathlib
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.config.model_server_config_pb2 import (
@@ -35,7 +35,6 @@ class ServedModel:
     Attributes:
         name: what requests call it.
         base_path: the folder of its version folders.
-        platform: what runs it; only "tensorflow" can be served.
         policy: which of the versions in the folder are to be served: "latest", "all", "specific".
         latest: how many, for the policy "latest".
         specific: which, for the policy "specific".
@@ -44,7 +43,6 @@ class ServedModel:
 
     name: str
     base_path: pathlib.Path
-    platform: str = _PLATFORM
     policy: str = "latest"
     latest: int = 1
     specific: frozenset[int] = frozenset()
@@ -76,8 +74,12 @@ def read_models(options: argparse.Namespace) -> list[ServedModel]:
     return models_of(config)
 
 
-def models_of(config: ModelServerConfig) -> list[ServedModel]:
+def models_of(config: ModelServerConfig, configured: Collection[str] = ()) -> list[ServedModel]:
     """The models of a configuration.
+
+    Args:
+        config: the message.
+        configured: the names of the models that are served now, which keep their platform.
 
     Raises:
         StatusError: INVALID_ARGUMENT for an entry that can't be used, FAILED_PRECONDITION if it is
@@ -96,7 +98,10 @@ def models_of(config: ModelServerConfig) -> list[ServedModel]:
                 f"Illegal to list model {entry.name} multiple times in config list"
             )
         names.add(entry.name)
-    return [_read_entry(entry) for entry in entries]
+    models = [_read_entry(entry) for entry in entries]
+    for entry in entries:
+        _check_platform(entry, entry.name in configured)
+    return models
 
 
 def _read_entry(entry: ModelConfig) -> ServedModel:
@@ -106,7 +111,6 @@ def _read_entry(entry: ModelConfig) -> ServedModel:
     return ServedModel(
         name=entry.name,
         base_path=_base_path(entry),
-        platform=_platform(entry),
         policy=policy.WhichOneof("policy_choice") or "latest",
         latest=policy.latest.num_versions or 1,
         specific=frozenset(policy.specific.versions),
@@ -130,47 +134,42 @@ def _base_path(entry: ModelConfig) -> pathlib.Path:
     return pathlib.Path(entry.base_path)
 
 
-def _platform(entry: ModelConfig) -> str:
+def _check_platform(entry: ModelConfig, configured: bool) -> None:
     if entry.model_type and entry.model_platform:
         raise invalid_argument(
             "Illegal setting both ModelServerConfig::model_type (deprecated) and "
             f"ModelServerConfig::model_platform, model name is {entry.name}"
         )
-    if entry.model_type not in (ModelType.MODEL_TYPE_UNSPECIFIED, ModelType.TENSORFLOW):
+    if entry.model_type == ModelType.TENSORFLOW:
+        return
+    if entry.model_type:
         raise invalid_argument(
             f"ModelServerConfig::model_type choice {entry.model_type} not supported."
         )
-    if not entry.model_type and not entry.model_platform:
+    if not entry.model_platform:
         raise invalid_argument(
             "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
             f"ModelServerConfig::model_platform, model name is {entry.name}"
         )
-    return entry.model_platform or _PLATFORM
-
-
-def check_platforms(old: Mapping[str, ServedModel], new: Mapping[str, ServedModel]) -> None:
-    """Refuses models that change their platform or ask for one that is not there.
-
-    Raises:
-        StatusError: INVALID_ARGUMENT.
-    """
-    for name, model in new.items():
-        if name in old and old[name].platform != model.platform:
-            raise invalid_argument(
-                f"Illegal to change a model's platform. For model {name} platform was "
-                f"{old[name].platform} and new platform requested is {model.platform}"
-            )
-        if model.platform != _PLATFORM:
-            raise invalid_argument(f"Model {name} requests unsupported platform {model.platform}")
+    if entry.model_platform == _PLATFORM:
+        return
+    if configured:
+        raise invalid_argument(
+            f"Illegal to change a model's platform. For model {entry.name} platform was "
+            f"{_PLATFORM} and new platform requested is {entry.model_platform}"
+        )
+    raise invalid_argument(
+        f"Model {entry.name} requests unsupported platform {entry.model_platform}"
+    )
 
 
 def follow_file(
     path: str,
     seconds: float,
-    configure: Callable[[list[ServedModel]], object],
+    configure: Callable[[ModelServerConfig], object],
     stop: threading.Event,
 ) -> None:
-    """Puts a ModelServerConfig file into force again and again, until ``stop`` is set.
+    """Puts a ModelServerConfig file into force every ``seconds``, until ``stop`` is set.
 
     An unchanged file is put into force too: a label that was refused because its version was still
     loading is assigned later. A file that can't be used changes nothing; the reason is logged once.
@@ -179,7 +178,7 @@ def follow_file(
     while not stop.wait(seconds):
         refusal = ""
         try:
-            configure(models_of(read_text_proto(path, ModelServerConfig)))
+            configure(read_text_proto(path, ModelServerConfig))
         except Exception as error:
             refusal = str(as_status(error))
         if refusal and refusal != last_refusal:

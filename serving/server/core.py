@@ -16,7 +16,6 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.server import configuration
 from serving.server.classify import classify, multi_inference, regress
 from serving.server.errors import invalid_argument, not_found
 from serving.server.models import ModelManager
@@ -129,7 +128,7 @@ class Core:
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
                 "ModelConfigList is currently supported"
             )
-        self._manager.reload(configuration.models_of(request.config), waiting)
+        self._manager.reload(request.config, waiting)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
         return response

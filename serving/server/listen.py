@@ -132,7 +132,7 @@ def _follow_configuration(
     if options.model_config_file and seconds > 0:
         threading.Thread(
             target=configuration.follow_file,
-            args=(options.model_config_file, seconds, manager.configure, stop),
+            args=(options.model_config_file, seconds, manager.replace, stop),
             name="model configuration file",
             daemon=True,
         ).start()

@@ -19,8 +19,9 @@ from concurrent import futures
 
 import grpc
 from tensorflow_serving.apis import model_pb2
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving.server.configuration import ServedModel, check_platforms
+from serving.server.configuration import ServedModel, models_of
 from serving.server.discovery import Discovery
 from serving.server.errors import StatusError, failed_precondition, invalid_argument, not_found
 from serving.server.saved_model import SavedModel
@@ -42,7 +43,7 @@ class ModelManager:
             is; one that is in use moves only to a version that is available.
 
     Raises:
-        StatusError: as ``configure`` does.
+        StatusError: FAILED_PRECONDITION for a label of a version that is not available.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class ModelManager:
         self._changed = threading.Condition()
         self._loads = futures.ThreadPoolExecutor(_LOADS_AT_A_TIME, "load")
         self._thread = threading.Thread(target=self._manage, name="models", daemon=True)
-        self.configure(models)
+        self._configure(models)
 
     def start(self) -> None:
         """Begins to look for versions, in a thread of its own."""
@@ -74,18 +75,32 @@ class ModelManager:
         self._loads.shutdown(wait=False, cancel_futures=True)
         self._unload_all()
 
-    def configure(self, models: Sequence[ServedModel]) -> set[str]:
+    def replace(self, config: ModelServerConfig) -> set[str]:
         """Replaces the whole configuration, or nothing of it; returns the names that are new.
 
         Models that are no longer configured are unloaded, new ones are loaded; not waited for.
 
         Raises:
-            StatusError: INVALID_ARGUMENT for a platform that is unknown or changes,
-                FAILED_PRECONDITION for a label of a version that is not available.
+            StatusError: INVALID_ARGUMENT for an entry that can't be used, FAILED_PRECONDITION for
+                a label of a version that is not available.
         """
+        return self._configure(models_of(config, self._models))
+
+    def reload(self, config: ModelServerConfig, waiting: Callable[[], bool]) -> None:
+        """Replaces the configuration; returns when each new model is available.
+
+        Args:
+            config: the new configuration.
+            waiting: whether the client still waits; if not, the models go on loading without it.
+
+        Raises:
+            StatusError: as ``replace`` does; UNKNOWN if all versions of a new model have failed.
+        """
+        self._wait(self.replace(config), waiting, "model(s)")
+
+    def _configure(self, models: Sequence[ServedModel]) -> set[str]:
         configured = {model.name: model for model in models}
         with self._changed:
-            check_platforms(self._models, configured)
             self._check_labels(models)
             new = configured.keys() - self._models.keys()
             for name in self._models.keys() - configured.keys():
@@ -110,18 +125,6 @@ class ModelManager:
                         f"Request to assign label to version {number} of model {model.name}, "
                         "which is not currently available for inference"
                     )
-
-    def reload(self, models: Sequence[ServedModel], waiting: Callable[[], bool]) -> None:
-        """Replaces the configuration; returns when each new model is available.
-
-        Args:
-            models: the new configuration.
-            waiting: whether the client still waits; if not, the models go on loading without it.
-
-        Raises:
-            StatusError: as ``configure`` does; UNKNOWN if all versions of a new model have failed.
-        """
-        self._wait(self.configure(models), waiting, "model(s)")
 
     def wait_until_available(self, stop: threading.Event) -> None:
         """Returns when each model has an available version, or ``stop`` is set.

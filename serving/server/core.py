@@ -10,6 +10,7 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
+    model_management_pb2,
     model_pb2,
     predict_pb2,
     regression_pb2,
@@ -111,6 +112,25 @@ class Core:
             if version.error:
                 entry.status.error_code = version.error.code.value[0]
                 entry.status.error_message = version.error.message
+        return response
+
+    def reload(
+        self,
+        request: model_management_pb2.ReloadConfigRequest,
+        waiting: Callable[[], bool] = lambda: True,
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Replaces the configuration; answers when each new model is available or has failed.
+
+        ``waiting`` tells whether the client still does.
+        """
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid_argument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
+                "ModelConfigList is currently supported"
+            )
+        self._manager.reload(request.config, waiting)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
         return response
 
 

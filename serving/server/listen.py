@@ -12,7 +12,6 @@ import threading
 from concurrent import futures
 
 import grpc
-import tensorflow as tf
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_reflection.v1alpha import reflection
@@ -40,10 +39,7 @@ def _manager(options: argparse.Namespace) -> ModelManager:
         retries=options.max_num_load_retries,
         retry_seconds=options.load_retry_interval_micros / 1e6,
         warm_up=options.enable_model_warmup,
-        session=tf.compat.v1.ConfigProto(
-            intra_op_parallelism_threads=options.tensorflow_intra_op_parallelism,
-            inter_op_parallelism_threads=options.tensorflow_inter_op_parallelism,
-        ),
+        session=configuration.read_session(options),
     )
     return ModelManager(
         configuration.read_models(options),
@@ -128,6 +124,20 @@ def _set_by_signals() -> threading.Event:
     return stop
 
 
+def _follow_configuration(
+    options: argparse.Namespace, manager: ModelManager, stop: threading.Event
+) -> None:
+    """Keeps to the model configuration file, if it is to be read more than once."""
+    seconds = options.model_config_file_poll_wait_seconds
+    if options.model_config_file and seconds > 0:
+        threading.Thread(
+            target=configuration.follow_file,
+            args=(options.model_config_file, seconds, manager.replace, stop),
+            name="model configuration file",
+            daemon=True,
+        ).start()
+
+
 def serve(options: argparse.Namespace) -> None:
     """Serves until SIGTERM or SIGINT.
 
@@ -144,6 +154,7 @@ def serve(options: argparse.Namespace) -> None:
             server, addresses = grpc_server(options, Core(manager))
             server.start()
             print(f"Running gRPC ModelServer at {addresses} ...", flush=True)
+            _follow_configuration(options, manager, stop)
             stop.wait()
             server.stop(_GRACE_SECONDS).wait()
     finally:

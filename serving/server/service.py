@@ -14,6 +14,7 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
+    model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
@@ -107,6 +108,24 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         context: grpc.ServicerContext,
     ) -> get_model_status_pb2.GetModelStatusResponse:
         return self._core.status(request)
+
+    def HandleReloadConfigRequest(  # noqa: N802
+        self,
+        request: model_management_pb2.ReloadConfigRequest,
+        context: grpc.ServicerContext,
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Tells an error twice: as the call's status and in the response."""
+        try:
+            return self._core.reload(request, waiting=context.is_active)
+        except Exception as error:
+            status = as_status(error)
+        _log.error("ReloadConfig failed: %s", status.message)
+        context.set_code(status.code)
+        context.set_details(shorten(status.message))
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.error_code = status.code.value[0]
+        response.status.error_message = status.message
+        return response
 
 
 class Health(health.HealthServicer):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -19,7 +20,7 @@ from tensorflow_serving.apis import (
 from serving.server.classify import classify, multi_inference, regress
 from serving.server.errors import invalid_argument, not_found
 from serving.server.models import ModelManager
-from serving.server.predict import predict
+from serving.server.predict import DEFAULT_SIGNATURE, predict
 
 _METADATA_FIELD = "signature_def"
 
@@ -68,6 +69,16 @@ class Core:
         for result in response.results:
             result.model_spec.version.value = number
         return response
+
+    def inputs(self, spec: model_pb2.ModelSpec) -> Mapping[str, meta_graph_pb2.TensorInfo]:
+        """What a signature takes: REST reads numbers and strings by it."""
+        name = spec.signature_name or DEFAULT_SIGNATURE
+        with self._manager.use(spec) as (_, model):
+            if name not in model.signatures:
+                raise invalid_argument(
+                    f'Serving signature name: "{name}" not found in signature def'
+                )
+            return model.signatures[name].inputs
 
     def metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest

@@ -1,4 +1,4 @@
-"""The bodies of the REST interface: JSON to requests, answers to JSON.
+"""JSON to requests: the bodies that the REST interface receives.
 
 A body becomes the message that gRPC would have brought. rapidjson parses it, as in TensorFlow
 Serving: so its words for what is no JSON, and the offset, are the ones that clients know. Lists of
@@ -10,12 +10,9 @@ Source: tensorflow_serving/util/json_tensor.cc (formats, order and wording of th
 
 from __future__ import annotations
 
-import base64
 import binascii
 import codecs
-import enum
 import itertools
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +21,6 @@ from typing import Any, NamedTuple
 import grpc
 import numpy as np
 import rapidjson
-import tensorflow as tf
 from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -35,8 +31,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.server import tensors
 from serving.server.errors import StatusError, invalid_argument
+from serving.server.json_answers import decimals, type_name
 
 # Whole numbers beyond 64 bits become floating-point; NaN and Infinity are numbers.
 _NUMBERS = rapidjson.NM_NATIVE | rapidjson.NM_NAN
@@ -74,16 +70,6 @@ _FLOATING = {
     types_pb2.DT_FLOAT: _Floating(np.float32, 2**24 - 1, float(np.finfo(np.float32).max)),
     types_pb2.DT_DOUBLE: _Floating(np.float64, 2**53 - 1, float(np.finfo(np.float64).max)),
 }
-
-
-class Layout(enum.Enum):
-    """How tensors stand in a document: row by row (instances), or each as a whole (inputs)."""
-
-    ROWS = "instances"
-    COLUMNS = "inputs"
-
-
-# Reading
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -125,8 +111,10 @@ def read_inputs(
     document: Mapping[str, Any],
     infos: Mapping[str, meta_graph_pb2.TensorInfo],
     request: predict_pb2.PredictRequest,
-) -> Layout:
-    """Puts the tensors of a document into ``request``; says how they stood there.
+) -> bool:
+    """Puts the tensors of a document into ``request``; whether they stood there row by row.
+
+    "instances" are rows, "inputs" are tensors as a whole.
 
     Args:
         infos: the inputs of the signature.
@@ -138,7 +126,7 @@ def read_inputs(
     if not infos:
         name = request.model_spec.signature_name or "DEFAULT"
         raise invalid_argument(f"Failed to get input map for signature: {name}")
-    rows, columns = (layout.value in document for layout in Layout)
+    rows, columns = "instances" in document, "inputs" in document
     if rows and columns:
         raise _misshapen(
             document,
@@ -150,7 +138,7 @@ def read_inputs(
     found = _read_rows(document, dtypes) if rows else _read_columns(document["inputs"], dtypes)
     for name, tensor in found.items():
         request.inputs[name].CopyFrom(tensor)
-    return Layout.ROWS if rows else Layout.COLUMNS
+    return rows
 
 
 def _read_rows(
@@ -176,7 +164,8 @@ def _read_rows(
 def _columns(rows: Sequence[Any], dtypes: Mapping[str, int]) -> dict[str, Sequence[Any]]:
     """The values of each input; none at all if a row lacks one or has others."""
     if not _is_object(rows[0]):
-        return {} if any(map(_is_object, rows)) else {next(iter(dtypes)): rows}
+        mixed = dict in set(map(type, rows)) and any(map(_is_object, rows))
+        return {} if mixed else {next(iter(dtypes)): rows}
     if all(_is_object(row) and row.keys() == dtypes.keys() for row in rows):
         return {name: [row[name] for row in rows] for name in dtypes}
     return {}
@@ -353,11 +342,11 @@ def _check(value: Any, dtype: int) -> None:
     else:
         raise StatusError(
             grpc.StatusCode.UNIMPLEMENTED,
-            f"Conversion of JSON Value: {_shown(value)} to type: {_name(dtype)}",
+            f"Conversion of JSON Value: {_shown(value)} to type: {type_name(dtype)}",
         )
     if not fits:
         raise _misshapen(
-            value, f"Type: {_json_type(value)} is not of expected type: {_name(dtype)}"
+            value, f"Type: {_json_type(value)} is not of expected type: {type_name(dtype)}"
         )
 
 
@@ -369,7 +358,8 @@ def _is_lossy(value: float, floating: _Floating) -> bool:
 
 def _lossy(value: float, dtype: int) -> StatusError:
     return invalid_argument(
-        f"Cannot convert JSON value: {_shown(value)} to {_name(dtype)} without loss of precision."
+        f"Cannot convert JSON value: {_shown(value)} to {type_name(dtype)} "
+        "without loss of precision."
     )
 
 
@@ -468,30 +458,34 @@ _FEATURE_LISTS = {
 
 
 def _fill_feature(feature: feature_pb2.Feature, name: str, values: Sequence[Any]) -> None:
+    begun, elements = "", []
     for value in values:
         kind = _FEATURE_LISTS.get(type(value))
         if kind is None or (isinstance(value, dict) and not _is_base64(value)):
             raise invalid_argument(
                 f"Feature: {name} has element with unexpected JSON type: {_json_type(value)}"
             )
-        begun = feature.WhichOneof("kind") or kind
+        begun = begun or kind
         if kind != begun:
             raise invalid_argument(
                 f"Unexpected element type in feature: {name} expecting type: "
                 f"{begun.removesuffix('_list')}"
             )
-        if kind == "float_list" and _is_lossy(value, _FLOATING[types_pb2.DT_FLOAT]):
+        elements.append(_feature_element(value, name))
+    if elements:
+        getattr(feature, begun).value.extend(elements)
+
+
+def _feature_element(value: Any, name: str) -> float | int | bytes:
+    if isinstance(value, float):
+        if _is_lossy(value, _FLOATING[types_pb2.DT_FLOAT]):
             raise _lossy(value, types_pb2.DT_FLOAT)
-        if kind == "int64_list" and value > _WHOLE[types_pb2.DT_INT64].most:
-            raise invalid_argument(
-                f"Feature: {name} has uint64 element. Only int64 is supported."
-            )
-        element = _bytes(value) if kind == "bytes_list" else value
-        getattr(feature, kind).value.append(element)
-
-
-def _name(dtype: int) -> str:
-    return types_pb2.DataType.Name(dtype).removeprefix("DT_").lower()
+        return value
+    if isinstance(value, int):
+        if value > _WHOLE[types_pb2.DT_INT64].most:
+            raise invalid_argument(f"Feature: {name} has uint64 element. Only int64 is supported.")
+        return int(value)
+    return _bytes(value)
 
 
 def _json_type(value: Any) -> str:
@@ -508,153 +502,5 @@ def _misshapen(value: Any, complaint: str) -> StatusError:
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         narrow = abs(value) <= _FLOATING[types_pb2.DT_FLOAT].most
-        return _decimals(np.array(value, np.float32 if narrow else np.float64))[0]
+        return decimals(np.array(value, np.float32 if narrow else np.float64))[0]
     return rapidjson.dumps(value, indent=4, ensure_ascii=False, number_mode=_NUMBERS)
-
-
-# Writing: indented by four spaces, but rows are single lines, as TensorFlow Serving has them.
-
-
-def write_outputs(outputs: Mapping[str, tensor_pb2.TensorProto], layout: Layout) -> str:
-    """The document of an answer to Predict, in the layout of the request.
-
-    Strings that are not UTF-8 have surrogates in place of what isn't; encode them back with
-    ``surrogateescape``.
-
-    Raises:
-        StatusError: INVALID_ARGUMENT for a type that JSON can't express, or for outputs that
-            have no rows in common.
-    """
-    if not outputs:
-        raise invalid_argument("Cannot convert empty tensor map to JSON")
-    arrays = {name: tensors.decode(outputs[name], name) for name in sorted(outputs)}
-    if layout is Layout.ROWS:
-        return _document("predictions", _write_rows(arrays))
-    if len(arrays) == 1:
-        return _document("outputs", *_write_arrays(*arrays.items(), level=1))
-    members = {name: _write_arrays((name, array), level=2)[0] for name, array in arrays.items()}
-    return _document("outputs", _write_object(members, level=1))
-
-
-def _write_rows(arrays: Mapping[str, np.ndarray]) -> str:
-    count = None
-    for name, array in arrays.items():
-        if not array.ndim:
-            raise invalid_argument(f"Tensor name: {name} has no shape information ")
-        if count not in (None, len(array)):
-            raise invalid_argument(
-                f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {count}"
-            )
-        count = len(array)
-    if not count:
-        return "[]"
-    if len(arrays) == 1:
-        rows = _write_arrays(*arrays.items(), level=2, axis=1, single_line=True)
-        return f"[{', '.join(rows)}\n{_indent(1)}]"
-    columns = [
-        _write_arrays(item, level=3, axis=1, single_line=True) for item in arrays.items()
-    ]
-    rows = [_write_object(dict(zip(arrays, row, strict=True)), 2) for row in zip(*columns)]
-    return _write_list(rows, level=1)
-
-
-def _write_arrays(
-    item: tuple[str, np.ndarray], *, level: int, axis: int = 0, single_line: bool = False
-) -> list[str]:
-    """The texts of the arrays that a named array holds from ``axis`` on.
-
-    Args:
-        level: how many lists and objects they stand in.
-        single_line: whether a list is one line, or has a line for each element.
-    """
-    name, array = item
-    texts = _write_elements(name, array, level + array.ndim - axis)
-    for inner in range(array.ndim - 1, axis - 1, -1):
-        size, count = array.shape[inner], math.prod(array.shape[:inner])
-        groups = (texts[size * start : size * (start + 1)] for start in range(count))
-        if single_line:
-            texts = [f"[{', '.join(group)}]" for group in groups]
-        else:
-            texts = [_write_list(group, level + inner - axis) for group in groups]
-    return texts
-
-
-def _write_elements(name: str, array: np.ndarray, level: int) -> list[str]:
-    kind = array.dtype.kind
-    if kind == "O":
-        if name.endswith("_bytes"):
-            encoded = (base64.b64encode(value).decode() for value in array.ravel())
-            return [_write_object({"b64": _quote(value)}, level) for value in encoded]
-        return [_quote(value.decode(errors="surrogateescape")) for value in array.ravel()]
-    if kind == "b":
-        return ["true" if value else "false" for value in array.ravel().tolist()]
-    if array.dtype in (np.float32, np.float64):
-        return _decimals(array)
-    if array.dtype in [whole.dtype for whole in _WHOLE.values()]:
-        return list(map(str, array.ravel().tolist()))
-    dtype = tf.dtypes.as_dtype(array.dtype).as_datatype_enum
-    raise invalid_argument(f"Failed to write JSON value for tensor type: {_name(dtype)}")
-
-
-def _decimals(array: np.ndarray) -> list[str]:
-    """Numbers with six significant digits, or as many as tell them from their neighbours."""
-    values = array.ravel()
-    numbers = values.tolist()
-    texts = (("%g " * len(numbers)) % tuple(numbers)).split()
-    precise = "%.9g" if values.dtype == np.float32 else "%.17g"
-    for index in np.flatnonzero(np.array(list(map(float, texts)), values.dtype) != values):
-        texts[index] = precise % numbers[index]
-    for index in np.flatnonzero(~np.isfinite(values)):
-        texts[index] = json.dumps(numbers[index])
-    # Whole numbers have a point too: a reader infers the type of a list from its elements.
-    return [f"{text}.0" if text.lstrip("-").isdecimal() else text for text in texts]
-
-
-def write_classifications(result: classification_pb2.ClassificationResult) -> str:
-    """The document of an answer to Classify: labels and scores of each example."""
-    if not result.classifications:
-        raise invalid_argument("Cannot convert empty ClassificationResults to JSON")
-    scores = [one.score for row in result.classifications for one in row.classes]
-    decimals = iter(_decimals(np.array(scores, np.float32)))
-    rows = [
-        ", ".join(f"[{_quote(one.label)}, {next(decimals)}]" for one in row.classes)
-        for row in result.classifications
-    ]
-    return _document("results", f"[{', '.join(f'[{row}]' for row in rows)}\n{_indent(1)}]")
-
-
-def write_regressions(result: regression_pb2.RegressionResult) -> str:
-    """The document of an answer to Regress: a number for each example."""
-    if not result.regressions:
-        raise invalid_argument("Cannot convert empty RegressionResults to JSON")
-    values = np.array([one.value for one in result.regressions], np.float32)
-    return _document("results", f"[{', '.join(_decimals(values))}]")
-
-
-def write_error(message: str) -> str:
-    """The document that says what is wrong with a request."""
-    return _document("error", _quote(message))
-
-
-def _document(key: str, text: str) -> str:
-    return _write_object({key: text}, level=0)
-
-
-def _write_object(members: Mapping[str, str], level: int) -> str:
-    lines = [f"\n{_indent(level + 1)}{_quote(key)}: {text}" for key, text in members.items()]
-    return f"{{{','.join(lines)}\n{_indent(level)}}}"
-
-
-def _write_list(texts: Sequence[str], level: int) -> str:
-    if not texts:
-        return "[]"
-    separator = f",\n{_indent(level + 1)}"
-    return f"[\n{_indent(level + 1)}{separator.join(texts)}\n{_indent(level)}]"
-
-
-def _indent(level: int) -> str:
-    return "    " * level
-
-
-def _quote(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)

@@ -26,7 +26,8 @@ from serving.server import configuration
 from serving.server.core import Core
 from serving.server.errors import invalid_argument
 from serving.server.models import Loading, ModelManager
-from serving.server.protos import SSLConfig, read_text_proto
+from serving.server.protos import MonitoringConfig, SSLConfig, read_text_proto
+from serving.server.rest import METRICS_PATH, RestApi, RestServer
 from serving.server.service import Health, ModelService, PredictionService
 
 # Requests under way get this long to finish when the server is told to end.
@@ -109,6 +110,25 @@ def _credentials(ssl_config_file: str) -> grpc.ServerCredentials | None:
     )
 
 
+def _rest_server(options: argparse.Namespace, core: Core) -> RestServer | None:
+    """The REST server, bound but not started; None if there is to be none."""
+    if not options.rest_api_port:
+        return None
+    metrics_path = None
+    if options.monitoring_config_file:
+        config = read_text_proto(options.monitoring_config_file, MonitoringConfig).prometheus_config
+        metrics_path = (config.path or METRICS_PATH) if config.enable else None
+    api = RestApi(
+        core,
+        options.rest_api_timeout_in_ms,
+        with_cors=options.rest_api_enable_cors_support,
+        metrics_path=metrics_path,
+    )
+    return RestServer(
+        api.reply, options.rest_api_port, options.rest_api_num_threads, _GRACE_SECONDS
+    )
+
+
 def _set_by_signals() -> threading.Event:
     """Set by the first SIGTERM or SIGINT; from then on these end the process at once."""
     stop = threading.Event()
@@ -151,11 +171,22 @@ def serve(options: argparse.Namespace) -> None:
     try:
         manager.wait_until_available(stop)
         if not stop.is_set():
-            server, addresses = grpc_server(options, Core(manager))
+            core = Core(manager)
+            rest = _rest_server(options, core)
+            server, addresses = grpc_server(options, core)
             server.start()
             print(f"Running gRPC ModelServer at {addresses} ...", flush=True)
+            if rest:
+                rest.start()
+                print(
+                    f"Exporting HTTP/REST API at:localhost:{options.rest_api_port} ...", flush=True
+                )
             _follow_configuration(options, manager, stop)
             stop.wait()
+            if rest:
+                rest.stop()
             server.stop(_GRACE_SECONDS).wait()
+            if rest:
+                rest.wait()
     finally:
         manager.stop()

@@ -1,4 +1,4 @@
-"""What the server counts and measures, under TensorFlow Serving's names, and as Prometheus reads it.
+"""What the server counts and measures: TensorFlow Serving's names, in Prometheus' text format.
 
 Everything is always counted: it costs about a microsecond a request. The library that Prometheus
 offers can't be used: it appends ``_total`` to the name of a counter and writes HELP lines.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable
 from concurrent import futures
 
@@ -21,6 +22,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.server import metrics
 from serving.server.core import Core
 from serving.server.errors import StatusError, as_status, shorten
 
@@ -29,16 +31,24 @@ _log = logging.getLogger(__name__)
 # gRPC gives a client that sets no deadline one in the far future.
 _LONGEST_WAIT_SECONDS = 10**9
 
+# The methods that have metrics, as in TensorFlow Serving.
+_COUNTED = {"Predict", "Classify", "Regress"}
+
 
 def _answering(method: Callable) -> Callable:
     """Turns every exception of a method into a gRPC status, so that none ends the server."""
+    api = method.__name__
 
     @functools.wraps(method)
     def answer(self, request, context):
+        started, status = time.perf_counter(), None
         try:
             return method(self, request, context)
         except Exception as error:
             status = as_status(error)
+        finally:
+            if api in _COUNTED:
+                metrics.request_ended(request.model_spec.name, api, "GRPC", started, status)
         if status.code == grpc.StatusCode.INTERNAL:
             _log.error("%s failed: %s", method.__name__, status.message)
         context.abort(status.code, shorten(status.message))

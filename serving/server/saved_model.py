@@ -10,13 +10,14 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Mapping, Sequence
 
+import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
-from serving.server.errors import not_found
+from serving.server.errors import StatusError, invalid_argument, not_found
 
 
 class SavedModel:
@@ -27,8 +28,8 @@ class SavedModel:
         signatures: the SignatureDefs by name.
 
     Raises:
-        StatusError: NOT_FOUND if ``directory`` holds no SavedModel.
-        tensorflow.errors.OpError: if it can't be loaded.
+        StatusError: NOT_FOUND if ``directory`` holds no SavedModel, DATA_LOSS for a damaged one.
+        tensorflow.errors.OpError: if TensorFlow can't load it.
     """
 
     def __init__(self, directory: pathlib.Path, config: tf.compat.v1.ConfigProto | None = None):
@@ -56,7 +57,12 @@ class SavedModel:
         self._graph = tf.Graph()
         with self._graph.as_default():
             self._session = tf.compat.v1.Session(graph=self._graph, config=self._config)
-            return SavedModelLoader(str(self.directory)).load(self._session, ["serve"])
+            try:
+                return SavedModelLoader(str(self.directory)).load(self._session, ["serve"])
+            except (OSError, RuntimeError, ValueError) as error:
+                raise StatusError(
+                    grpc.StatusCode.DATA_LOSS, f"Can't load the SavedModel: {error}"
+                ) from error
 
     def run(
         self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], timeout_ms: int = 0
@@ -85,6 +91,9 @@ class SavedModel:
                 [],
                 None,
             )
+        except UnicodeDecodeError as error:
+            # An operation's text that quotes what the client sent: all that is left of its error.
+            raise invalid_argument(error.object.decode(errors="replace")) from None
         finally:
             if options is not None:
                 pywrap_tf_session.TF_DeleteBuffer(options)

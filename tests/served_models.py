@@ -51,6 +51,12 @@ class Scale(tf.Module):
         )[0]
         return {"y": self.factor * x + 0 * tf.cast(count, tf.float32)}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def endless(self, x):
+        """Never answers: only a deadline ends it."""
+        one = tf.while_loop(lambda i: i > 0, lambda i: i * i, [tf.constant(1)])[0]
+        return {"y": x + tf.cast(one, tf.float32)}
+
 
 class HalfPlusTwo(tf.Module):
     """x/2 + 2 of examples with a feature x, as TensorFlow Serving's own tests have it.
@@ -129,6 +135,7 @@ def save_scale(folder: pathlib.Path, factor: float) -> pathlib.Path:
             "repeat": module.repeat,
             "multiply": module.multiply,
             "slow": module.slow,
+            "endless": module.endless,
         },
     )
     return hidden.rename(folder)

@@ -74,10 +74,14 @@ def grpc_server(options: argparse.Namespace, core: Core) -> tuple[grpc.Server, s
         addresses.append(f"unix:{options.grpc_socket_path}")
     credentials = _credentials(options.ssl_config_file)
     for address in addresses:
-        if credentials is None:
-            server.add_insecure_port(address)
-        else:
-            server.add_secure_port(address, credentials)
+        try:
+            if credentials is None:
+                server.add_insecure_port(address)
+            else:
+                server.add_secure_port(address, credentials)
+        except RuntimeError:
+            keys = f", or the keys in {options.ssl_config_file} damaged" if credentials else ""
+            raise RuntimeError(f"can't listen at {address}: is it taken{keys}?") from None
     return server, " and ".join(addresses)
 
 

@@ -106,6 +106,11 @@ NOT_WHOLE = proto(tf.float32, 1, tensor_content=b"abc")
             'Serving signature key "nothing" not found.',
         ),
         (
+            request_for({}, "__saved_model_init_op"),
+            INVALID,
+            "FetchOutputs NoOp: output index too large, must be < 0",
+        ),
+        (
             request_for({"b": floats(1), "a": floats(1)}),
             INVALID,
             "input size does not match signature: 2!=1 len({a,b}) != len({x}). "

@@ -100,7 +100,13 @@ class SavedModel:
 
     def _output(self, name: str) -> object:
         if name not in self._outputs:
-            self._outputs[name] = self._graph.get_tensor_by_name(name)._as_tf_output()
+            try:
+                tensor = self._graph.get_tensor_by_name(name)
+            except (KeyError, ValueError):  # of __saved_model_init_op, which is only an operation
+                raise invalid_argument(
+                    f"FetchOutputs {name}: output index too large, must be < 0"
+                ) from None
+            self._outputs[name] = tensor._as_tf_output()
         return self._outputs[name]
 
     def close(self) -> None:

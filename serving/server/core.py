@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
+    model_management_pb2,
     model_pb2,
     predict_pb2,
     regression_pb2,
@@ -18,7 +20,7 @@ from tensorflow_serving.apis import (
 from serving.server.classify import classify, multi_inference, regress
 from serving.server.errors import invalid_argument, not_found
 from serving.server.models import ModelManager
-from serving.server.predict import predict
+from serving.server.predict import DEFAULT_SIGNATURE, predict
 
 _METADATA_FIELD = "signature_def"
 
@@ -68,6 +70,16 @@ class Core:
             result.model_spec.version.value = number
         return response
 
+    def inputs(self, spec: model_pb2.ModelSpec) -> Mapping[str, meta_graph_pb2.TensorInfo]:
+        """What a signature takes: REST reads numbers and strings by it."""
+        name = spec.signature_name or DEFAULT_SIGNATURE
+        with self._manager.use(spec) as (_, model):
+            if name not in model.signatures:
+                raise invalid_argument(
+                    f'Serving signature name: "{name}" not found in signature def'
+                )
+            return model.signatures[name].inputs
+
     def metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
@@ -111,6 +123,25 @@ class Core:
             if version.error:
                 entry.status.error_code = version.error.code.value[0]
                 entry.status.error_message = version.error.message
+        return response
+
+    def reload(
+        self,
+        request: model_management_pb2.ReloadConfigRequest,
+        waiting: Callable[[], bool] = lambda: True,
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Replaces the configuration; answers when each new model is available or has failed.
+
+        ``waiting`` tells whether the client still does.
+        """
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid_argument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
+                "ModelConfigList is currently supported"
+            )
+        self._manager.reload(request.config, waiting)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
         return response
 
 

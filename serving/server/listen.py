@@ -14,7 +14,6 @@ import threading
 from concurrent import futures
 
 import grpc
-import tensorflow as tf
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_reflection.v1alpha import reflection
@@ -29,7 +28,8 @@ from serving.server import configuration
 from serving.server.core import Core
 from serving.server.errors import invalid_argument
 from serving.server.models import Loading, ModelManager
-from serving.server.protos import SSLConfig, read_text_proto
+from serving.server.protos import MonitoringConfig, SSLConfig, read_text_proto
+from serving.server.rest import METRICS_PATH, RestApi, RestServer
 from serving.server.service import Health, ModelService, PredictionService
 
 # Requests under way get this long to finish when the server is told to end.
@@ -42,10 +42,7 @@ def _manager(options: argparse.Namespace) -> ModelManager:
         retries=options.max_num_load_retries,
         retry_seconds=options.load_retry_interval_micros / 1e6,
         warm_up=options.enable_model_warmup,
-        session=tf.compat.v1.ConfigProto(
-            intra_op_parallelism_threads=options.tensorflow_intra_op_parallelism,
-            inter_op_parallelism_threads=options.tensorflow_inter_op_parallelism,
-        ),
+        session=configuration.read_session(options),
     )
     return ModelManager(
         configuration.read_models(options),
@@ -119,6 +116,25 @@ def _credentials(ssl_config_file: str) -> grpc.ServerCredentials | None:
     )
 
 
+def _rest_server(options: argparse.Namespace, core: Core) -> RestServer | None:
+    """The REST server, bound but not started; None if there is to be none."""
+    if not options.rest_api_port:
+        return None
+    metrics_path = None
+    if options.monitoring_config_file:
+        config = read_text_proto(options.monitoring_config_file, MonitoringConfig).prometheus_config
+        metrics_path = (config.path or METRICS_PATH) if config.enable else None
+    api = RestApi(
+        core,
+        options.rest_api_timeout_in_ms,
+        with_cors=options.rest_api_enable_cors_support,
+        metrics_path=metrics_path,
+    )
+    return RestServer(
+        api.reply, options.rest_api_port, options.rest_api_num_threads, _GRACE_SECONDS
+    )
+
+
 def _set_by_signals() -> threading.Event:
     """Set by the first SIGTERM or SIGINT; the second ends the process at once.
 
@@ -143,6 +159,20 @@ def _set_by_signals() -> threading.Event:
     return stop
 
 
+def _follow_configuration(
+    options: argparse.Namespace, manager: ModelManager, stop: threading.Event
+) -> None:
+    """Keeps to the model configuration file, if it is to be read more than once."""
+    seconds = options.model_config_file_poll_wait_seconds
+    if options.model_config_file and seconds > 0:
+        threading.Thread(
+            target=configuration.follow_file,
+            args=(options.model_config_file, seconds, manager.replace, stop),
+            name="model configuration file",
+            daemon=True,
+        ).start()
+
+
 def serve(options: argparse.Namespace) -> None:
     """Serves until SIGTERM or SIGINT.
 
@@ -156,10 +186,22 @@ def serve(options: argparse.Namespace) -> None:
     try:
         manager.wait_until_available(stop)
         if not stop.is_set():
-            server, addresses = grpc_server(options, Core(manager))
+            core = Core(manager)
+            rest = _rest_server(options, core)
+            server, addresses = grpc_server(options, core)
             server.start()
             print(f"Running gRPC ModelServer at {addresses} ...", flush=True)
+            if rest:
+                rest.start()
+                print(
+                    f"Exporting HTTP/REST API at:localhost:{options.rest_api_port} ...", flush=True
+                )
+            _follow_configuration(options, manager, stop)
             stop.wait()
+            if rest:
+                rest.stop()
             server.stop(_GRACE_SECONDS).wait()
+            if rest:
+                rest.wait()
     finally:
         manager.stop()

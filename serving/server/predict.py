@@ -11,7 +11,7 @@ import numpy as np
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from serving.server import tensors
+from serving.server import metrics, tensors
 from serving.server.errors import failed_precondition, invalid_argument
 from serving.server.saved_model import SavedModel
 
@@ -33,7 +33,9 @@ def predict(
     signature = model.signatures[name]
     feeds = _feeds(signature, request)
     outputs = _output_aliases(signature, request.output_filter)
-    results = model.run(feeds, [signature.outputs[alias].name for alias in outputs], timeout_ms)
+    fetches = [signature.outputs[alias].name for alias in outputs]
+    with metrics.running(request.model_spec.name, "Predict"):
+        results = model.run(feeds, fetches, timeout_ms)
     response = predict_pb2.PredictResponse()
     response.model_spec.name = request.model_spec.name
     response.model_spec.signature_name = name

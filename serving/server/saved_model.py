@@ -15,9 +15,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.framework import ops
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
 from serving.server.errors import StatusError, invalid_argument, not_found
+
+_FILE = "saved_model.pb"
+_TAG = "serve"
 
 
 class SavedModel:
@@ -33,13 +37,14 @@ class SavedModel:
     """
 
     def __init__(self, directory: pathlib.Path, config: tf.compat.v1.ConfigProto | None = None):
-        if not (directory / "saved_model.pb").is_file():
+        if not (directory / _FILE).is_file():
             raise not_found(
                 "Specified file path does not appear to contain a SavedModel bundle (should have "
                 f"a file called `saved_model.pb`)\nSpecified file path: {directory}"
             )
         self.directory = directory
         self._config = config
+        self._outputs: dict[str, object] = {}
         try:
             meta_graph = self._load()
         except tf.errors.NotFoundError as error:
@@ -50,19 +55,25 @@ class SavedModel:
             import tensorflow_text  # noqa: F401
 
             meta_graph = self._load()
-        self.signatures: Mapping[str, meta_graph_pb2.SignatureDef] = dict(meta_graph.signature_def)
-        self._outputs: dict[str, object] = {}
+        # Copies: what is taken out of a message keeps all of it in memory, here the whole graph.
+        self.signatures: Mapping[str, meta_graph_pb2.SignatureDef] = {
+            name: meta_graph_pb2.SignatureDef.FromString(signature.SerializeToString())
+            for name, signature in meta_graph.signature_def.items()
+        }
 
     def _load(self) -> meta_graph_pb2.MetaGraphDef:
         self._graph = tf.Graph()
         with self._graph.as_default():
             self._session = tf.compat.v1.Session(graph=self._graph, config=self._config)
-            try:
-                return SavedModelLoader(str(self.directory)).load(self._session, ["serve"])
-            except (OSError, RuntimeError, ValueError) as error:
-                raise StatusError(
-                    grpc.StatusCode.DATA_LOSS, f"Can't load the SavedModel: {error}"
-                ) from error
+        try:
+            loader = _loader(self.directory)
+            with self._graph.as_default():
+                return loader.load(self._session, [_TAG])
+        except BaseException as error:
+            self.close()
+            if isinstance(error, ValueError):  # how the import words INVALID_ARGUMENT
+                raise invalid_argument(str(error)) from None
+            raise
 
     def run(
         self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], timeout_ms: int = 0
@@ -110,5 +121,26 @@ class SavedModel:
         return self._outputs[name]
 
     def close(self) -> None:
-        """Frees the variables and tables; no run may be under way."""
+        """Frees the memory; no run may be under way."""
         self._session.close()
+        self._outputs.clear()
+        # A graph and its operations refer to each other. The garbage collector would find them
+        # late, or at the price of stopping every thread for a third of a second.
+        ops.dismantle_graph(self._graph)
+
+
+def _loader(directory: pathlib.Path) -> SavedModelLoader:
+    try:
+        loader = SavedModelLoader(str(directory))
+    except OSError:
+        path = directory / _FILE
+        raise StatusError(
+            grpc.StatusCode.DATA_LOSS, f"Can't parse {path} as binary proto"
+        ) from None
+    if not any(_TAG in graph.meta_info_def.tags for graph in loader.saved_model.meta_graphs):
+        raise not_found(
+            f"Could not find meta graph def matching supplied tags: {{ {_TAG} }}. To inspect "
+            "available tag-sets in the SavedModel, please use the SavedModel CLI: "
+            "`saved_model_cli`"
+        )
+    return loader

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable
 from concurrent import futures
 
@@ -14,12 +15,14 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
+    model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
 
+from serving.server import metrics
 from serving.server.core import Core
 from serving.server.errors import StatusError, as_status, shorten
 
@@ -28,16 +31,24 @@ _log = logging.getLogger(__name__)
 # gRPC gives a client that sets no deadline one in the far future.
 _LONGEST_WAIT_SECONDS = 10**9
 
+# The methods that have metrics, as in TensorFlow Serving.
+_COUNTED = {"Predict", "Classify", "Regress"}
+
 
 def _answering(method: Callable) -> Callable:
     """Turns every exception of a method into a gRPC status, so that none ends the server."""
+    api = method.__name__
 
     @functools.wraps(method)
     def answer(self, request, context):
+        started, status = time.perf_counter(), None
         try:
             return method(self, request, context)
         except Exception as error:
             status = as_status(error)
+        finally:
+            if api in _COUNTED:
+                metrics.request_ended(request.model_spec.name, api, "GRPC", started, status)
         if status.code == grpc.StatusCode.INTERNAL:
             _log.error("%s failed: %s", method.__name__, status.message)
         context.abort(status.code, shorten(status.message))
@@ -107,6 +118,24 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         context: grpc.ServicerContext,
     ) -> get_model_status_pb2.GetModelStatusResponse:
         return self._core.status(request)
+
+    def HandleReloadConfigRequest(  # noqa: N802
+        self,
+        request: model_management_pb2.ReloadConfigRequest,
+        context: grpc.ServicerContext,
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Tells an error twice: as the call's status and in the response."""
+        try:
+            return self._core.reload(request, waiting=context.is_active)
+        except Exception as error:
+            status = as_status(error)
+        _log.error("ReloadConfig failed: %s", status.message)
+        context.set_code(status.code)
+        context.set_details(shorten(status.message))
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.error_code = status.code.value[0]
+        response.status.error_message = status.message
+        return response
 
 
 class Health(health.HealthServicer):

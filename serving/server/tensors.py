@@ -50,7 +50,8 @@ def decode(tensor: tensor_pb2.TensorProto, alias: str) -> np.ndarray:
         viewable = dtype in _VALUE_FIELDS and dtype != tf.string
         if viewable and tensor.tensor_content and all(size >= 0 for size in shape):
             return _view(tensor.tensor_content, dtype.as_numpy_dtype, shape)
-        return tf.io.parse_tensor(tensor.SerializeToString(), dtype).numpy()
+        parsed = tf.io.parse_tensor(tensor.SerializeToString(), dtype).numpy()
+        return np.asarray(parsed, dtype.as_numpy_dtype)  # a single string has come as bytes
     except (ValueError, TypeError, tf.errors.OpError):
         raise invalid_argument(f"tensor parsing error: {alias}") from None
 

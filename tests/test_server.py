@@ -429,8 +429,9 @@ def begin(prediction, signature: str) -> grpc.Future:
     """A request of some duration that has arrived at the server."""
     request = predict_request("triple", x=[2.0])
     request.model_spec.signature_name = signature
+    prediction.Predict(predict_request("triple", x=[2.0]))
     under_way = prediction.Predict.future(request)
-    # One connection keeps the order: when this one is answered, the other has arrived.
+    # The connection keeps the order: when this one is answered, the other has arrived.
     prediction.Predict(predict_request("triple", x=[2.0]))
     return under_way
 

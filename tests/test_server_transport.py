@@ -203,6 +203,7 @@ def test_a_deadline_frees_the_thread(core):
 
 def test_a_request_that_waits_too_long_is_not_run(core):
     with listening(core, "--grpc_max_threads=1") as address, connected(address) as stub:
+        assert answers(stub)  # from here on there is a connection, which keeps the order
         under_way = stub.Predict.future(request_for(signature="endless"), timeout=3)
         assert refusal(stub.Predict, request_for(), timeout=0.3) == Code.DEADLINE_EXCEEDED
         assert not under_way.done()
@@ -215,9 +216,9 @@ def test_health_is_static_and_needs_no_free_thread(core):
         listening(core, "--grpc_max_threads=1", "--enable_grpc_healthcheck_service") as address,
         grpc.insecure_channel(address) as channel,
     ):
-        under_way = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(
-            request_for(signature="endless"), timeout=5
-        )
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        assert answers(stub)
+        under_way = stub.Predict.future(request_for(signature="endless"), timeout=5)
         health = health_pb2_grpc.HealthStub(channel)
         for name in ("", "ModelService", "PredictionService"):
             response = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=4)

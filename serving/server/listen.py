@@ -7,7 +7,9 @@ the process at once.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+import socket
 import threading
 from concurrent import futures
 
@@ -71,10 +73,14 @@ def grpc_server(options: argparse.Namespace, core: Core) -> tuple[grpc.Server, s
         addresses.append(f"unix:{options.grpc_socket_path}")
     credentials = _credentials(options.ssl_config_file)
     for address in addresses:
-        if credentials is None:
-            server.add_insecure_port(address)
-        else:
-            server.add_secure_port(address, credentials)
+        try:
+            if credentials is None:
+                server.add_insecure_port(address)
+            else:
+                server.add_secure_port(address, credentials)
+        except RuntimeError:
+            keys = f", or the keys in {options.ssl_config_file} damaged" if credentials else ""
+            raise RuntimeError(f"can't listen at {address}: is it taken{keys}?") from None
     return server, " and ".join(addresses)
 
 
@@ -130,17 +136,26 @@ def _rest_server(options: argparse.Namespace, core: Core) -> RestServer | None:
 
 
 def _set_by_signals() -> threading.Event:
-    """Set by the first SIGTERM or SIGINT; from then on these end the process at once."""
+    """Set by the first SIGTERM or SIGINT; the second ends the process at once.
+
+    A thread waits for them: a handler in Python would run in the main thread, whichever thread the
+    signal has interrupted, and could meet it with the event's lock in hand.
+    """
     stop = threading.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
+    received, sent = socket.socketpair()
+    sent.setblocking(False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(sent.fileno())
 
-    def begin_to_stop(*_) -> None:
-        for number in signals:
-            signal.signal(number, signal.SIG_DFL)
+    def watch() -> None:
+        received.recv(1)
         stop.set()
+        (number,) = received.recv(1)
+        sent.close()
+        os._exit(128 + number)
 
-    for number in signals:
-        signal.signal(number, begin_to_stop)
+    threading.Thread(target=watch, name="signals", daemon=True).start()
     return stop
 
 

@@ -32,8 +32,8 @@ class SavedModel:
         signatures: the SignatureDefs by name.
 
     Raises:
-        StatusError: NOT_FOUND if ``directory`` holds no SavedModel.
-        tensorflow.errors.OpError: if it can't be loaded.
+        StatusError: NOT_FOUND if ``directory`` holds no SavedModel, DATA_LOSS for a damaged one.
+        tensorflow.errors.OpError: if TensorFlow can't load it.
     """
 
     def __init__(self, directory: pathlib.Path, config: tf.compat.v1.ConfigProto | None = None):
@@ -102,13 +102,22 @@ class SavedModel:
                 [],
                 None,
             )
+        except UnicodeDecodeError as error:
+            # An operation's text that quotes what the client sent: all that is left of its error.
+            raise invalid_argument(error.object.decode(errors="replace")) from None
         finally:
             if options is not None:
                 pywrap_tf_session.TF_DeleteBuffer(options)
 
     def _output(self, name: str) -> object:
         if name not in self._outputs:
-            self._outputs[name] = self._graph.get_tensor_by_name(name)._as_tf_output()
+            try:
+                tensor = self._graph.get_tensor_by_name(name)
+            except (KeyError, ValueError):  # of __saved_model_init_op, which is only an operation
+                raise invalid_argument(
+                    f"FetchOutputs {name}: output index too large, must be < 0"
+                ) from None
+            self._outputs[name] = tensor._as_tf_output()
         return self._outputs[name]
 
     def close(self) -> None:

@@ -29,11 +29,16 @@ _VALUE_FIELDS = {
     tf.complex128: "dcomplex_val",
 }
 
+# How much memory the values may take that a request leaves out.
+_LARGEST_FILL = 64 * 2**20  # bytes
+_STRING_SIZE = 64  # bytes of TensorFlow's and Python's own, next to the text
+
 
 def decode(tensor: tensor_pb2.TensorProto, alias: str) -> np.ndarray:
     """The array that a request's tensor stands for; strings as objects that are all bytes.
 
-    Fewer values than elements: the last one counts for the rest; surplus values are dropped.
+    Fewer values than elements: the last one counts for the rest, up to 64 MiB; surplus values are
+    dropped.
 
     Raises:
         StatusError: INVALID_ARGUMENT, naming ``alias``, if it stands for none.
@@ -41,12 +46,26 @@ def decode(tensor: tensor_pb2.TensorProto, alias: str) -> np.ndarray:
     try:
         dtype = tf.dtypes.as_dtype(tensor.dtype)
         shape = [dimension.size for dimension in tensor.tensor_shape.dim]
-        if dtype != tf.string and tensor.tensor_content and all(size >= 0 for size in shape):
+        _require_values(tensor, dtype, shape)
+        viewable = dtype in _VALUE_FIELDS and dtype != tf.string
+        if viewable and tensor.tensor_content and all(size >= 0 for size in shape):
             return _view(tensor.tensor_content, dtype.as_numpy_dtype, shape)
         parsed = tf.io.parse_tensor(tensor.SerializeToString(), dtype).numpy()
         return np.asarray(parsed, dtype.as_numpy_dtype)  # a single string has come as bytes
     except (ValueError, TypeError, tf.errors.OpError):
         raise invalid_argument(f"tensor parsing error: {alias}") from None
+
+
+def _require_values(tensor: tensor_pb2.TensorProto, dtype: tf.DType, shape: list[int]) -> None:
+    """Refuses shapes far beyond the values sent: a few bytes must not take all memory."""
+    size = dtype.size or _STRING_SIZE
+    if tensor.tensor_content:
+        sent = len(tensor.tensor_content) // (dtype.size or 1)
+    else:
+        sent = len(getattr(tensor, _VALUE_FIELDS[dtype])) if dtype in _VALUE_FIELDS else 0
+        size += len(tensor.string_val[-1]) if tensor.string_val else 0
+    if (math.prod(shape) - sent) * size > _LARGEST_FILL:
+        raise ValueError("the values are too few for the shape")
 
 
 def _view(content: bytes, dtype: type, shape: list[int]) -> np.ndarray:

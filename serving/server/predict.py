@@ -42,7 +42,7 @@ def predict(
     response.model_spec.name = request.model_spec.name
     response.model_spec.signature_name = name
     for alias, array in zip(outputs, results, strict=True):
-        response.outputs[alias].CopyFrom(tensors.encode(array))
+        tensors.fill(response.outputs[alias], array)
     return response
 
 

@@ -135,7 +135,7 @@ def test_a_request_under_way_keeps_its_version(managed, place):
         signature = model.signatures["serving_default"]
         feeds = {signature.inputs["x"].name: np.array([3], np.float32)}
         assert model.run(feeds, [signature.outputs["y"].name])[0].tolist() == [6]
-    assert states(manager) == {1: State.END, 2: State.AVAILABLE}
+    eventually(lambda: states(manager) == {1: State.END, 2: State.AVAILABLE})
 
 
 def test_a_version_that_fails_leaves_the_old_one(managed, place, tmp_path):

@@ -35,6 +35,7 @@ import grpc
 import numpy as np
 from tensorflow.core.protobuf import meta_graph_pb2
 
+from serving.server import metrics
 from serving.server.errors import StatusError, failed_precondition, invalid_argument
 from serving.server.protos import BatchingParameters, read_text_proto
 from serving.server.saved_model import SavedModel
@@ -148,7 +149,8 @@ class _Task:
     def __init__(self, feeds: Mapping[str, np.ndarray], rows: int, timeout_ms: int):
         self.feeds = feeds
         self.rows = rows
-        self.deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms else math.inf
+        self.came = time.monotonic()
+        self.deadline = self.came + timeout_ms / 1000 if timeout_ms else math.inf
         self.answer: dict[str, np.ndarray] | Exception | None = None
         self.answered = _closed_gate()
 
@@ -370,6 +372,7 @@ class BatchedModel:
         try:
             timeout_ms = _remaining_ms(batch)
             size = self._parameters.padded(batch.rows)
+            self._count(batch, size)
             feeds = _merge(batch.tasks, size, self._parameters.pad_variable_length_inputs)
             results = dict(zip(fetches, self._model.run(feeds, fetches, timeout_ms), strict=True))
             _check_outputs(results.values(), size)
@@ -381,6 +384,15 @@ class BatchedModel:
         for task in batch.tasks:
             begin, end = end, end + task.rows
             task.answer = {name: array[begin:end] for name, array in results.items()}
+
+    def _count(self, batch: _Batch, size: int) -> None:
+        now = time.monotonic()
+        metrics.batch_processed(
+            self._parameters.thread_pool_name,
+            [now - task.came for task in batch.tasks],
+            [task.rows for task in batch.tasks],
+            size,
+        )
 
 
 def _count_rows(feeds: Mapping[str, np.ndarray]) -> int:

@@ -12,13 +12,18 @@ import pathlib
 import time
 from collections.abc import Mapping, Sequence
 
+import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.framework import ops
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
-from serving.server.errors import not_found
+from serving.server.errors import StatusError, invalid_argument, not_found
+
+_FILE = "saved_model.pb"
+_TAG = "serve"
 
 # Graphs that take less run in the thread that asks.
 _FAST_SECONDS = 0.002
@@ -32,18 +37,20 @@ class SavedModel:
         signatures: the SignatureDefs by name.
 
     Raises:
-        StatusError: NOT_FOUND if ``directory`` holds no SavedModel.
-        tensorflow.errors.OpError: if it can't be loaded.
+        StatusError: NOT_FOUND if ``directory`` holds no SavedModel, DATA_LOSS for a damaged one.
+        tensorflow.errors.OpError: if TensorFlow can't load it.
     """
 
     def __init__(self, directory: pathlib.Path, config: tf.compat.v1.ConfigProto | None = None):
-        if not (directory / "saved_model.pb").is_file():
+        if not (directory / _FILE).is_file():
             raise not_found(
                 "Specified file path does not appear to contain a SavedModel bundle (should have "
                 f"a file called `saved_model.pb`)\nSpecified file path: {directory}"
             )
         self.directory = directory
         self._config = config
+        self._outputs: dict[str, object] = {}
+        self._seconds: dict[tuple[str, ...], float] = {}  # of the last run, by what it fetched
         try:
             meta_graph = self._load()
         except tf.errors.NotFoundError as error:
@@ -54,15 +61,25 @@ class SavedModel:
             import tensorflow_text  # noqa: F401
 
             meta_graph = self._load()
-        self.signatures: Mapping[str, meta_graph_pb2.SignatureDef] = dict(meta_graph.signature_def)
-        self._outputs: dict[str, object] = {}
-        self._seconds: dict[tuple[str, ...], float] = {}  # of the last run, by what it fetched
+        # Copies: what is taken out of a message keeps all of it in memory, here the whole graph.
+        self.signatures: Mapping[str, meta_graph_pb2.SignatureDef] = {
+            name: meta_graph_pb2.SignatureDef.FromString(signature.SerializeToString())
+            for name, signature in meta_graph.signature_def.items()
+        }
 
     def _load(self) -> meta_graph_pb2.MetaGraphDef:
         self._graph = tf.Graph()
         with self._graph.as_default():
             self._session = tf.compat.v1.Session(graph=self._graph, config=self._config)
-            return SavedModelLoader(str(self.directory)).load(self._session, ["serve"])
+        try:
+            loader = _loader(self.directory)
+            with self._graph.as_default():
+                return loader.load(self._session, [_TAG])
+        except BaseException as error:
+            self.close()
+            if isinstance(error, ValueError):  # how the import words INVALID_ARGUMENT
+                raise invalid_argument(str(error)) from None
+            raise
 
     def run(
         self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], timeout_ms: int = 0
@@ -94,26 +111,57 @@ class SavedModel:
         try:
             # Session.run itself would cast the arrays to the types of the graph's inputs and so
             # hide a client's mistake.
-            return self._session._call_tf_sessionrun(
+            results = self._session._call_tf_sessionrun(
                 options,
                 {self._output(name): array for name, array in feeds.items()},
                 [self._output(name) for name in fetches],
                 [],
                 None,
             )
+        except UnicodeDecodeError as error:
+            # An operation's text that quotes what the client sent: all that is left of its error.
+            raise invalid_argument(error.object.decode(errors="replace")) from None
         finally:
-            self._seconds[kind] = clock() - began
             if made is not None:
                 pywrap_tf_session.TF_DeleteBuffer(made)
+        self._seconds[kind] = clock() - began
+        return results
 
     def _output(self, name: str) -> object:
         if name not in self._outputs:
-            self._outputs[name] = self._graph.get_tensor_by_name(name)._as_tf_output()
+            try:
+                tensor = self._graph.get_tensor_by_name(name)
+            except (KeyError, ValueError):  # of __saved_model_init_op, which is only an operation
+                raise invalid_argument(
+                    f"FetchOutputs {name}: output index too large, must be < 0"
+                ) from None
+            self._outputs[name] = tensor._as_tf_output()
         return self._outputs[name]
 
     def close(self) -> None:
-        """Frees the variables and tables; no run may be under way."""
+        """Frees the memory; no run may be under way."""
         self._session.close()
+        self._outputs.clear()
+        # A graph and its operations refer to each other. The garbage collector would find them
+        # late, or at the price of stopping every thread for a third of a second.
+        ops.dismantle_graph(self._graph)
+
+
+def _loader(directory: pathlib.Path) -> SavedModelLoader:
+    try:
+        loader = SavedModelLoader(str(directory))
+    except OSError:
+        path = directory / _FILE
+        raise StatusError(
+            grpc.StatusCode.DATA_LOSS, f"Can't parse {path} as binary proto"
+        ) from None
+    if not any(_TAG in graph.meta_info_def.tags for graph in loader.saved_model.meta_graphs):
+        raise not_found(
+            f"Could not find meta graph def matching supplied tags: {{ {_TAG} }}. To inspect "
+            "available tag-sets in the SavedModel, please use the SavedModel CLI: "
+            "`saved_model_cli`"
+        )
+    return loader
 
 
 def _buffer(options: tf.compat.v1.RunOptions) -> object:

@@ -11,8 +11,9 @@ from tensorflow.core.framework import tensor_pb2
 
 from serving.server.errors import invalid_argument
 
-# A tensor whose values are not all sent may still be no larger than a message that brings them.
-_MOST_BYTES = 2**31 - 1
+# How much memory the values may take that a request leaves out.
+_LARGEST_FILL = 64 * 2**20  # bytes
+_STRING_SIZE = 64  # bytes of TensorFlow's and Python's own, next to the text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +87,8 @@ _PACKED_TAGS = {kind.number: kind.packed_tag for kind in _kinds()}
 def decode(tensor: tensor_pb2.TensorProto, alias: str) -> np.ndarray:
     """The array that a request's tensor stands for; strings as objects that are all bytes.
 
-    Fewer values than elements: the last one counts for the rest; surplus values are dropped.
+    Fewer values than elements: the last one counts for the rest, up to 64 MiB; surplus values are
+    dropped.
 
     Raises:
         StatusError: INVALID_ARGUMENT, naming ``alias``, if it stands for none.
@@ -104,17 +106,17 @@ def _decode(tensor: tensor_pb2.TensorProto) -> np.ndarray:
     kind, content = _BY_NUMBER.get(tensor.dtype), tensor.tensor_content
     if kind is None or (content and kind.strings):  # rare: left to TensorFlow
         dtype = tf.dtypes.as_dtype(tensor.dtype)
-        _check_size(shape, dtype.size or 1)
+        _check_fill(math.prod(shape) - len(content), dtype.size or _STRING_SIZE)
         return tf.io.parse_tensor(tensor.SerializeToString(), dtype).numpy()
     if content:  # in place: a further copy of a large tensor is worth avoiding
         return np.frombuffer(content, kind.dtype).reshape(shape)
-    _check_size(shape, kind.dtype.itemsize)
     return _of_length(_values(tensor, kind), math.prod(shape)).reshape(shape)
 
 
-def _check_size(shape: list[int], itemsize: int) -> None:
-    if math.prod(shape) * itemsize > _MOST_BYTES:
-        raise ValueError("too large to have been sent")
+def _check_fill(elements: int, size: int) -> None:
+    """Refuses shapes far beyond the values sent: a few bytes must not take all memory."""
+    if elements * size > _LARGEST_FILL:
+        raise ValueError("the values are too few for the shape")
 
 
 def _values(tensor: tensor_pb2.TensorProto, kind: _Kind) -> np.ndarray:
@@ -128,11 +130,13 @@ def _values(tensor: tensor_pb2.TensorProto, kind: _Kind) -> np.ndarray:
 
 
 def _of_length(values: np.ndarray, length: int) -> np.ndarray:
-    if len(values) >= length:
+    missing = length - len(values)
+    if missing <= 0:
         return values[:length]
-    if not len(values):
-        return np.full(length, b"" if values.dtype.kind == "O" else 0, values.dtype)
-    return np.concatenate([values, np.repeat(values[-1:], length - len(values))])
+    strings = values.dtype.kind == "O"
+    last = values[-1] if len(values) else b"" if strings else 0
+    _check_fill(missing, _STRING_SIZE + len(last) if strings else values.itemsize)
+    return np.concatenate([values, np.full(missing, last, values.dtype)])
 
 
 def encode(array: np.ndarray) -> tensor_pb2.TensorProto:

@@ -61,7 +61,9 @@ def _batching(options: argparse.Namespace) -> Batching | None:
     """
     if not options.enable_batching:
         if options.batching_parameters_file:
-            raise invalid_argument("--batching_parameters_file is set without setting --enable_batching to true")
+            raise invalid_argument(
+                "--batching_parameters_file is set without setting --enable_batching to true"
+            )
         return None
     if not options.batching_parameters_file:
         return Batching(Parameters())

@@ -42,8 +42,7 @@ from tensorflow_serving.apis import (
 from serving.server import json_answers, json_tensors, metrics
 from serving.server.core import Core
 from serving.server.errors import StatusError, as_status, failed_precondition, invalid_argument
-
-METRICS_PATH = "/monitoring/prometheus/metrics"
+from serving.server.protos import MonitoringConfig, read_text_proto
 
 _FLAGS = re.IGNORECASE | re.ASCII
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -85,11 +84,25 @@ _NOT_FOUND_PAGE = b"""<html>
 </html>
 """
 
+_METRICS_PATH = "/monitoring/prometheus/metrics"
+
 # As the gRPC interface, whose lengths are signed 32-bit integers.
 _LONGEST_BODY = 2**31 - 1
 # A few bytes of gzip can stand for gigabytes.
 _LONGEST_UNZIPPED = 100 * 2**20
 _KEEP_ALIVE_SECONDS = 60
+
+
+def read_metrics_path(monitoring_config_file: str) -> str | None:
+    """Where a MonitoringConfig puts the page of metrics; None if there is to be none.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT for a file that can't be read or parsed.
+    """
+    if not monitoring_config_file:
+        return None
+    config = read_text_proto(monitoring_config_file, MonitoringConfig).prometheus_config
+    return (config.path or _METRICS_PATH) if config.enable else None
 
 
 @dataclasses.dataclass(frozen=True)

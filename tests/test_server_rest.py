@@ -12,6 +12,7 @@ import select
 import socket
 import threading
 import time
+from concurrent import futures
 
 import grpc
 import pytest
@@ -537,6 +538,25 @@ def test_requests_may_follow_each_other_and_old_clients_may_ask(port):
     assert received.count(b"HTTP/1.1 200 ") == 2
     assert received.count(b"HTTP/1.1 400 ") == 1
     assert b" 200 " in exchange(port, post(GOOD, version="1.0"), is_whole=True)
+
+
+def test_many_clients_at_a_time_get_their_own_answers(port):
+    def client(number: int) -> list[float]:
+        connection = http.client.HTTPConnection("localhost", port, timeout=PATIENCE_SECONDS)
+        answers = []
+        for request in range(25):
+            body = json.dumps({"instances": [number, request]})
+            connection.request("POST", f"{HALF}:predict", body)
+            answers += Answer(connection.getresponse()).json["predictions"]
+        connection.close()
+        return answers
+
+    with futures.ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(client, range(32)))
+    assert answers == [
+        [value / 2 + 2 for request in range(25) for value in (number, request)]
+        for number in range(32)
+    ]
 
 
 def test_slow_clients_do_not_hold_up_others(port, ask):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,16 +30,22 @@ class Core:
     """The requests of PredictionService and ModelService, answered from the models in memory.
 
     Every method raises StatusError, or tensorflow.errors.OpError where a graph fails.
+
+    Args:
+        manager: the models.
+        as_content: whether numbers are answered as ``tensor_content``.
     """
 
-    def __init__(self, manager: ModelManager):
+    def __init__(self, manager: ModelManager, *, as_content: bool = False):
         self._manager = manager
+        self._as_content = as_content
 
     def predict(
         self, request: predict_pb2.PredictRequest, timeout_ms: int = 0
     ) -> predict_pb2.PredictResponse:
         """Runs a signature; ``timeout_ms`` of 0 waits without end."""
-        return self._infer(predict, request, timeout_ms)
+        method = functools.partial(predict, as_content=self._as_content)
+        return self._infer(method, request, timeout_ms)
 
     def classify(
         self, request: classification_pb2.ClassificationRequest, timeout_ms: int = 0

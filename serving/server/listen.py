@@ -25,6 +25,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving.server import configuration
+from serving.server.batching import Batching, Parameters, read_parameters
 from serving.server.core import Core
 from serving.server.errors import invalid_argument
 from serving.server.models import Loading, ModelManager
@@ -43,12 +44,30 @@ def _manager(options: argparse.Namespace) -> ModelManager:
         retry_seconds=options.load_retry_interval_micros / 1e6,
         warm_up=options.enable_model_warmup,
         session=configuration.read_session(options),
+        batching=_batching(options),
     )
     return ModelManager(
         configuration.read_models(options),
         loading,
         early_labels=options.allow_version_labels_for_unavailable_models,
     )
+
+
+def _batching(options: argparse.Namespace) -> Batching | None:
+    """What --enable_batching asks for.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT for parameters that can't be met, or without the flag.
+    """
+    if not options.enable_batching:
+        if options.batching_parameters_file:
+            raise invalid_argument(
+                "--batching_parameters_file is set without setting --enable_batching to true"
+            )
+        return None
+    if not options.batching_parameters_file:
+        return Batching(Parameters())
+    return Batching(read_parameters(options.batching_parameters_file))
 
 
 def grpc_server(options: argparse.Namespace, core: Core) -> tuple[grpc.Server, str]:
@@ -186,7 +205,7 @@ def serve(options: argparse.Namespace) -> None:
     try:
         manager.wait_until_available(stop)
         if not stop.is_set():
-            core = Core(manager)
+            core = Core(manager, as_content=options.enable_serialization_as_tensor_content)
             rest = _rest_server(options, core)
             server, addresses = grpc_server(options, core)
             server.start()

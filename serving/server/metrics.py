@@ -183,7 +183,9 @@ def examples_received(model: str, count: int) -> None:
     request_example_count_total.add(model, amount=count)
 
 
-def batch_processed(thread_pool: str, waits: Sequence[float], sizes: Sequence[int], rows: int):
+def batch_processed(
+    thread_pool: str, waits: Sequence[float], sizes: Sequence[int], rows: int
+) -> None:
     """Counts a batch.
 
     Args:

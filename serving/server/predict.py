@@ -19,9 +19,19 @@ DEFAULT_SIGNATURE = "serving_default"
 
 
 def predict(
-    model: SavedModel, request: predict_pb2.PredictRequest, timeout_ms: int = 0
+    model: SavedModel,
+    request: predict_pb2.PredictRequest,
+    timeout_ms: int = 0,
+    *,
+    as_content: bool = False,
 ) -> predict_pb2.PredictResponse:
     """Answers a request but for the version in its model_spec.
+
+    Args:
+        model: the version.
+        request: for one of its signatures.
+        timeout_ms: see ``SavedModel.run``.
+        as_content: whether numbers are answered as ``tensor_content``.
 
     Raises:
         StatusError: if the request doesn't fit the signature.
@@ -40,7 +50,7 @@ def predict(
     response.model_spec.name = request.model_spec.name
     response.model_spec.signature_name = name
     for alias, array in zip(outputs, results, strict=True):
-        response.outputs[alias].CopyFrom(tensors.encode(array))
+        tensors.fill(response.outputs[alias], array, as_content=as_content)
     return response
 
 

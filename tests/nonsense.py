@@ -122,7 +122,7 @@ class GrpcNonsense(_Nonsense):
         tensor = tensor_pb2.TensorProto(
             dtype=self._random.choice([1, 1, 1, 7, 7, *range(30), 101, 107, 2**31 - 1])
         )
-        rank = self._random.choice([0, 1, 1, 1, 2, 2, 3, 70, 255, 300])
+        rank = self._random.choice([0, 1, 1, 1, 2, 2, 3, 32, 33, 64, 65, 300])
         for size in self._random.choices(
             SIZES[:4] if self._random.random() < 0.5 else SIZES, k=rank
         ):
@@ -280,7 +280,10 @@ class RestNonsense(_Nonsense):
             whole = self._random.random() < 0.5
             return (nested if whole else f'{{"instances": {nested}}}').encode()
         document = {}
-        if self._random.random() < 0.9:
+        if kind < 0.3:
+            element = self._random.choice([1.5, [1, 2], "a rose", {"x": 1}, {"rows": [1, 2]}, {}])
+            document[self._random.choice(["instances", "inputs", "examples"])] = [element] * 2
+        elif kind < 0.9:
             key = self._random.choice(["instances", "instances", "inputs", "examples"])
             document[key] = self._value(0)
         if self._random.random() < 0.3:

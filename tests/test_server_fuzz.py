@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import http.client
 import itertools
-import random
 import re
+import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from concurrent import futures
 
 import grpc
 import pytest
 import tensorflow as tf
-from google.protobuf.message import Message
-from tensorflow.core.framework import tensor_pb2
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    inference_pb2,
-    input_pb2,
-    model_management_pb2,
-    predict_pb2,
-    regression_pb2,
-)
+from tensorflow_serving.apis import predict_pb2
 
+from tests.nonsense import PREDICTION, GrpcNonsense, HttpRequest, RestNonsense
 from tests.served_models import (
     REPOSITORY,
+    free_port,
     running_server,
     save_half_plus_two,
     save_pieces,
@@ -43,193 +37,10 @@ TELLTALE = re.compile(
 )
 Code = grpc.StatusCode
 
-NAMES = [
-    "double",
-    "half_plus_two",
-    "pieces",
-    "",
-    "../../etc/passwd",
-    "double/../../double",
-    "/etc/passwd",
-    "double/1",
-    "..",
-    ".",
-    "%2e%2e%2fdouble",
-    "double\0",
-    "%s%n%(name)s{0}",
-    "\N{RIGHT-TO-LEFT OVERRIDE}elbuod",
-    "é" * 2000,
-    "x" * 100_000,
-    "\r\ngrpc-status: 0",
-]
-SIGNATURES = ["", "serving_default", "multiply", "scores", "both", "__saved_model_init_op", *NAMES]
-SIZES = [0, 1, 2, 3, 7, -1, -(2**63), 2**31, 2**40, 2**62, 2**63 - 1]
-PREDICTION, MODELS = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
-
-
-class Nonsense:
-    """Request bodies, the same for the same seed."""
-
-    def __init__(self, seed: int):
-        self._random = random.Random(seed)
-
-    def cases(self) -> Iterator[tuple[str, bytes]]:
-        """Pairs of a gRPC method and a body, without end."""
-        kinds = [self._whole, self._truncated, self._noise, self._nested, self._mutated]
-        while True:
-            method, request = self._request()
-            # A mutated configuration may be one that the server has to accept.
-            fit = kinds[:-1] if method.endswith("ReloadConfigRequest") else kinds
-            yield method, self._random.choice(fit)(request)
-
-    def _whole(self, request: Message) -> bytes:
-        return request.SerializeToString()
-
-    def _truncated(self, request: Message) -> bytes:
-        body = request.SerializeToString()
-        return body[: self._random.randrange(len(body) + 1)]
-
-    def _mutated(self, request: Message) -> bytes:
-        body = bytearray(request.SerializeToString()[:2000])
-        for _ in range(self._random.choice([1, 1, 2, 5, 20])):
-            at = self._random.randrange(len(body) + 1)
-            until = at + self._random.choice([0, 1, 1, 1, 4, 30])
-            kind = self._random.randrange(3)
-            body[at:until] = self._random.randbytes(kind * (until - at)) if kind else body[:at][-9:]
-        return bytes(body)
-
-    def _noise(self, _: Message) -> bytes:
-        return self._random.randbytes(self._random.choice([1, 2, 5, 20, 200, 5000]))
-
-    def _nested(self, _: Message) -> bytes:
-        """Messages in messages, or groups in groups, deeper than any parser goes."""
-        depth = self._random.choice([50, 101, 1000, 20_000])
-        field = self._random.choice([1, 2, 3, 4])
-        if self._random.random() < 0.5:
-            return bytes([field << 3 | 3]) * depth
-        body = b""
-        while len(body) < depth:
-            length = bytearray()
-            rest = len(body)
-            while rest > 127:
-                length.append(rest & 127 | 128)
-                rest >>= 7
-            body = bytes([field << 3 | 2, *length, rest]) + body
-        return body
-
-    def _request(self) -> tuple[str, Message]:
-        make = self._random.choice(
-            [self._predict] * 6
-            + [self._classify, self._regress, self._multi_inference]
-            + [self._metadata, self._status, self._reload]
-        )
-        return make()
-
-    def _predict(self) -> tuple[str, Message]:
-        request = predict_pb2.PredictRequest()
-        self._specify(request.model_spec)
-        for alias in self._random.choices(
-            ["x", "rows", "inputs", "text", *NAMES], k=self._random.choice([1, 1, 1, 1, 0, 2, 30])
-        ):
-            request.inputs[alias].CopyFrom(self._tensor())
-        if self._random.random() < 0.2:
-            request.output_filter.extend(self._random.choices(["y", "product", *NAMES], k=2))
-        return f"{PREDICTION}/Predict", request
-
-    def _tensor(self) -> tensor_pb2.TensorProto:
-        tensor = tensor_pb2.TensorProto(
-            dtype=self._random.choice([1, 1, 1, 7, 7, *range(30), 101, 107, 2**31 - 1])
-        )
-        rank = self._random.choice([0, 1, 1, 1, 2, 2, 3, 70, 255, 300])
-        for size in self._random.choices(
-            SIZES[:4] if self._random.random() < 0.5 else SIZES, k=rank
-        ):
-            tensor.tensor_shape.dim.add(size=size)
-        tensor.tensor_shape.unknown_rank = self._random.random() < 0.02
-        count = self._random.choice([0, 1, 2, 4, 4, 9])
-        if self._random.random() < 0.3:
-            tensor.tensor_content = self._random.randbytes(4 * count)
-        floats = [0.0, -1.5, 3e38, float("inf"), float("nan")]
-        tensor.float_val.extend(self._random.choices(floats, k=count))
-        tensor.int_val.extend(self._random.choices([0, -1, 2**31 - 1], k=count))
-        example = self._example().SerializeToString()
-        texts = [b"", b"a rose", b"\xff\xfe", b"a\0b", b"x" * 5000, example, example[:-1]]
-        tensor.string_val.extend(self._random.choices(texts, k=count))
-        return tensor
-
-    def _specify(self, spec: Message) -> None:
-        spec.name = self._random.choice(NAMES[:3] if self._random.random() < 0.7 else NAMES)
-        spec.signature_name = self._random.choice(SIGNATURES)
-        choice = self._random.random()
-        if choice < 0.1:
-            spec.version.value = self._random.choice([0, 1, -1, 2**63 - 1])
-        elif choice < 0.2:
-            spec.version_label = self._random.choice(NAMES)
-
-    def _example(self) -> tf.train.Example:
-        example = tf.train.Example()
-        for name in self._random.choices(["x", "x", *NAMES], k=self._random.choice([0, 1, 1, 3])):
-            feature = example.features.feature[name]
-            kind = self._random.randrange(3)
-            if kind == 0:
-                feature.float_list.value.extend([1.0] * self._random.choice([0, 1, 1, 2]))
-            elif kind == 1:
-                feature.int64_list.value.append(2**63 - 1)
-            else:
-                feature.bytes_list.value.append(b"\xff")
-        return example
-
-    def _input(self) -> input_pb2.Input:
-        examples = [self._example() for _ in range(self._random.choice([0, 1, 2, 9]))]
-        given = input_pb2.Input()
-        if self._random.random() < 0.5:
-            given.example_list.examples.extend(examples)
-        else:
-            given.example_list_with_context.examples.extend(examples)
-            given.example_list_with_context.context.CopyFrom(self._example())
-        return given
-
-    def _classify(self) -> tuple[str, Message]:
-        request = classification_pb2.ClassificationRequest(input=self._input())
-        self._specify(request.model_spec)
-        return f"{PREDICTION}/Classify", request
-
-    def _regress(self) -> tuple[str, Message]:
-        request = regression_pb2.RegressionRequest(input=self._input())
-        self._specify(request.model_spec)
-        return f"{PREDICTION}/Regress", request
-
-    def _multi_inference(self) -> tuple[str, Message]:
-        request = inference_pb2.MultiInferenceRequest(input=self._input())
-        for method in self._random.choices(["classify", "regress", "../x"], k=2):
-            task = request.tasks.add(method_name=f"tensorflow/serving/{method}")
-            self._specify(task.model_spec)
-        return f"{PREDICTION}/MultiInference", request
-
-    def _metadata(self) -> tuple[str, Message]:
-        request = get_model_metadata_pb2.GetModelMetadataRequest()
-        self._specify(request.model_spec)
-        request.metadata_field.extend(self._random.choices(["signature_def", *NAMES], k=2))
-        return f"{PREDICTION}/GetModelMetadata", request
-
-    def _status(self) -> tuple[str, Message]:
-        request = get_model_status_pb2.GetModelStatusRequest()
-        self._specify(request.model_spec)
-        return f"{MODELS}/GetModelStatus", request
-
-    def _reload(self) -> tuple[str, Message]:
-        """Configurations that no server may accept: their first path is none."""
-        request = model_management_pb2.ReloadConfigRequest()
-        for name in self._random.choices(NAMES, k=2):
-            request.config.model_config_list.config.add(
-                name=name, base_path="../" + name, model_platform="tensorflow"
-            )
-        return f"{MODELS}/HandleReloadConfigRequest", request
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """The process and its address."""
+    """The process, and the addresses of its gRPC and REST interfaces."""
     folder = tmp_path_factory.mktemp("fuzzed")
     listed = []
     for name, save in {
@@ -244,13 +55,17 @@ def server(tmp_path_factory):
         )
     config = folder / "models.config"
     config.write_text(f"model_config_list {{ {' '.join(listed)} }}")
-    with running_server(f"--model_config_file={config}") as (process, port):
-        yield process, f"localhost:{port}"
+    rest_port = free_port()
+    with running_server(f"--model_config_file={config}", f"--rest_api_port={rest_port}") as (
+        process,
+        port,
+    ):
+        yield process, f"localhost:{port}", f"localhost:{rest_port}"
 
 
-def bombard(server, seed: int, count: int) -> collections.Counter:
+def bombard_grpc(server, seed: int, count: int) -> collections.Counter:
     """Sends ``count`` bodies and judges what comes back; the answers' codes, counted."""
-    process, address = server
+    process, address, _ = server
     codes = collections.Counter()
     pending: collections.deque = collections.deque()
 
@@ -264,7 +79,7 @@ def bombard(server, seed: int, count: int) -> collections.Counter:
         codes[code] += 1
 
     with grpc.insecure_channel(address) as channel:
-        for method, body in itertools.islice(Nonsense(seed).cases(), count):
+        for method, body in itertools.islice(GrpcNonsense(seed).cases(), count):
             call = channel.unary_unary(f"/{method}").future(body, timeout=HANG_SECONDS)
             pending.append((method, body, call))
             if len(pending) == IN_FLIGHT:
@@ -281,11 +96,65 @@ def bombard(server, seed: int, count: int) -> collections.Counter:
 
 
 def test_malformed_grpc_bodies(server):
-    codes = bombard(server, seed=1, count=500)
+    codes = bombard_grpc(server, seed=1, count=500)
     # Some of it is good by chance; were all of it refused at once, little would have been tried.
     assert {Code.OK, Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.INTERNAL} <= set(codes)
 
 
 @pytest.mark.slow
 def test_many_malformed_grpc_bodies(server):
-    bombard(server, seed=2, count=20_000)
+    bombard_grpc(server, seed=2, count=20_000)
+
+
+def exchange(connection: http.client.HTTPConnection, request: HttpRequest) -> tuple[int, str]:
+    """The status and the body of the reply; 0 where the connection is closed without one."""
+    if request.raw is not None:
+        with socket.create_connection((connection.host, connection.port), HANG_SECONDS) as raw:
+            raw.sendall(request.raw)
+            raw.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionError, http.client.HTTPException):
+                reply = http.client.HTTPResponse(raw, method=request.method)
+                reply.begin()
+                return reply.status, reply.read().decode(errors="replace")
+        return 0, ""
+    try:
+        connection.request(request.method, request.target, request.body or None, request.headers)
+        reply = connection.getresponse()
+        return reply.status, reply.read().decode(errors="replace")
+    except (ConnectionError, http.client.HTTPException):
+        connection.close()
+        return 0, ""
+
+
+def bombard_rest(server, seed: int, count: int) -> collections.Counter:
+    """Sends ``count`` requests and judges what comes back; the replies' codes, counted."""
+    process, _, address = server
+    connections = threading.local()
+
+    def send(request: HttpRequest) -> int:
+        if not hasattr(connections, "own"):
+            connections.own = http.client.HTTPConnection(address, timeout=HANG_SECONDS)
+        code, text = exchange(connections.own, request)
+        case = f"{request}"[:600] + f": {code}: {text[:300]}"
+        assert process.poll() is None, f"the server has ended after {case}"
+        assert code < 500 or code == 501, case
+        assert not TELLTALE.search(text), case
+        return code
+
+    cases = list(itertools.islice(RestNonsense(seed).cases(), count))
+    with futures.ThreadPoolExecutor(8) as pool:
+        codes = collections.Counter(pool.map(send, cases))
+    sane = HttpRequest("POST", "/v1/models/double:predict", b'{"instances": [2.0]}')
+    code, text = exchange(http.client.HTTPConnection(address, timeout=HANG_SECONDS), sane)
+    assert (code, "4.0" in text) == (200, True)
+    return codes
+
+
+def test_malformed_rest_requests(server):
+    codes = bombard_rest(server, seed=1, count=500)
+    assert {200, 400, 404} <= set(codes)
+
+
+@pytest.mark.slow
+def test_many_malformed_rest_requests(server):
+    bombard_rest(server, seed=2, count=20_000)

@@ -50,7 +50,7 @@ def _answering(method: Callable) -> Callable:
             if api in _COUNTED:
                 metrics.request_ended(request.model_spec.name, api, "GRPC", started, status)
         if status.code == grpc.StatusCode.INTERNAL:
-            _log.error("%s failed: %s", method.__name__, status.message)
+            _log.error("%s failed: %r", api, shorten(status.message))
         context.abort(status.code, shorten(status.message))
 
     return answer
@@ -129,7 +129,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             return self._core.reload(request, waiting=context.is_active)
         except Exception as error:
             status = as_status(error)
-        _log.error("ReloadConfig failed: %s", status.message)
+        _log.error("ReloadConfig failed: %r", shorten(status.message))
         context.set_code(status.code)
         context.set_details(shorten(status.message))
         response = model_management_pb2.ReloadConfigResponse()

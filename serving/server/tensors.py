@@ -13,6 +13,7 @@ from serving.server.errors import invalid_argument
 
 # How much memory the values may take that a request leaves out.
 _LARGEST_FILL = 64 * 2**20  # bytes
+_MOST_DIMENSIONS = 32  # TensorFlow's way to and from numpy ends the process at more
 _STRING_SIZE = 64  # bytes of TensorFlow's and Python's own, next to the text
 
 
@@ -103,6 +104,8 @@ def _decode(tensor: tensor_pb2.TensorProto) -> np.ndarray:
     shape = [dimension.size for dimension in tensor.tensor_shape.dim]
     if tensor.tensor_shape.unknown_rank or any(size < 0 for size in shape):
         raise ValueError("the shape is not known")
+    if len(shape) > _MOST_DIMENSIONS:
+        raise ValueError("the shape has too many dimensions")
     kind, content = _BY_NUMBER.get(tensor.dtype), tensor.tensor_content
     if kind is None or (content and kind.strings):  # rare: left to TensorFlow
         dtype = tf.dtypes.as_dtype(tensor.dtype)

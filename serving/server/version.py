@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 
+from serving.server import trial
 from serving.server.errors import StatusError, as_status
 from serving.server.saved_model import SavedModel
 from serving.server.warmup import warm_up
@@ -51,6 +52,8 @@ def load(directory: pathlib.Path, loading: Loading) -> SavedModel:
     Raises:
         StatusError, tensorflow.errors.OpError: if it can't be loaded or a warm-up request fails.
     """
+    if not trial.is_as_exported(directory):
+        trial.survive(directory)
     model = SavedModel(directory, loading.session)
     try:
         if loading.warm_up:

@@ -14,30 +14,74 @@ import subprocess
 import sys
 
 import grpc
-from tensorflow.core.protobuf import fingerprint_pb2
-from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
+import tensorflow as tf
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+from tensorflow.core.protobuf.fingerprint_pb2 import FingerprintDef
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
 
 from serving.server.errors import StatusError
 from serving.server.saved_model import SavedModel
 
 _REPOSITORY = pathlib.Path(__file__).parents[2]
+# The most of to_hash_bucket_fast, which gives Fingerprint64's remainder.
+_BUCKETS = 2**63 - 1
 
 
 def is_as_exported(directory: pathlib.Path) -> bool:
-    """Whether a version's graph fits its checksum; an export that is too old has none and does."""
+    """Whether a version's graph fits its checksum; False only if there are both, and they differ.
+
+    TensorFlow's own function that computes the checksum ends the process at some damages.
+    """
     try:
-        written = (directory / "fingerprint.pb").read_bytes()
-    except OSError:
+        written = FingerprintDef.FromString((directory / "fingerprint.pb").read_bytes())
+        saved_model = SavedModelProto.FromString((directory / "saved_model.pb").read_bytes())
+    except (OSError, DecodeError):
         return True
-    try:
-        computed = fingerprinting.CreateFingerprintDef(str(directory))
-        checksums = {
-            fingerprint_pb2.FingerprintDef.FromString(message).saved_model_checksum
-            for message in (written, computed)
-        }
-    except Exception:
-        return False
-    return len(checksums) == 1
+    if not saved_model.meta_graphs:
+        return True
+    remainder = int(tf.strings.to_hash_bucket_fast(_serialized(saved_model), _BUCKETS))
+    return remainder == written.saved_model_checksum % _BUCKETS
+
+
+def _serialized(message: Message) -> bytes:
+    """A message as C++ serializes it for the checksum: maps in the order of their keys.
+
+    Python's protobuf has another order of integers, and of texts that begin alike.
+    """
+    pieces = []
+    for field, value in message.ListFields():
+        kind = field.message_type
+        if kind is not None and kind.GetOptions().map_entry:
+            pieces += [_map_entry(message, field, key) for key in sorted(value)]
+        elif kind is not None:
+            parts = value if field.is_repeated else [value]
+            pieces += [_delimited(field.number, _serialized(part)) for part in parts]
+        else:
+            alone = type(message)(**{field.name: value})
+            pieces.append(alone.SerializeToString())
+    return b"".join(pieces)
+
+
+def _map_entry(message: Message, field: FieldDescriptor, key: int | str) -> bytes:
+    value = getattr(message, field.name)[key]
+    if not isinstance(value, Message):
+        alone = type(message)(**{field.name: {key: value}})
+        return alone.SerializeToString()
+    written_key = _delimited(1, key.encode()) if isinstance(key, str) else b"\x08" + _varint(key)
+    return _delimited(field.number, written_key + _delimited(2, _serialized(value)))
+
+
+def _delimited(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(number: int) -> bytes:
+    written = bytearray()
+    while number > 127:
+        written.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*written, number])
 
 
 def survive(directory: pathlib.Path) -> None:

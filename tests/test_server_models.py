@@ -406,15 +406,14 @@ def without_serve_tag(content: bytes) -> bytes:
 
 
 def with_abort(content: bytes) -> bytes:
-    """A graph at which TensorFlow ends the process: strides that are no integers of its kinds."""
+    """A graph at which TensorFlow ends the process: a constant that is of two types at once."""
     message = saved_model_pb2.SavedModel.FromString(content)
     graph = message.meta_graphs[0].graph_def
-    constant = graph.node.add(name="bounds", op="Const")
-    constant.attr["dtype"].type = constant.attr["value"].tensor.dtype = tf.uint16.as_datatype_enum
-    constant.attr["value"].tensor.tensor_shape.dim.add(size=1)
-    constant.attr["value"].tensor.int_val.append(1)
+    bounds = graph.node.add(name="bounds", op="Const")
+    bounds.attr["dtype"].type = tf.int32.as_datatype_enum
+    bounds.attr["value"].tensor.CopyFrom(tf.make_tensor_proto([1], tf.uint16))
     sliced = graph.node.add(name="sliced", op="StridedSlice", input=["bounds"] * 4)
-    sliced.attr["T"].type = sliced.attr["Index"].type = tf.uint16.as_datatype_enum
+    sliced.attr["T"].type = sliced.attr["Index"].type = tf.int32.as_datatype_enum
     return message.SerializeToString()
 
 
@@ -444,7 +443,7 @@ DAMAGES = {
         "TensorFlow ends the process that loads it",
     ),
     "no index": (without_file(INDEX), None, "variables"),
-    "no variables": (without_file(DATA), "NOT_FOUND", "variables"),
+    "no variables": (without_file(DATA), None, "variables"),
     "half of the variables": (
         with_contents(DATA, lambda content: content[: len(content) // 2]),
         None,
@@ -558,31 +557,3 @@ def test_an_unloaded_graph_needs_no_garbage_collector(prepared):
         assert graph() is None
     finally:
         gc.enable()
-
-
-def resident_mib() -> float:
-    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def test_unloading_gives_memory_back(tmp_path):
-    """Fifty times a version of 20 MiB, which would be 1000 MiB."""
-    large = tf.Module()
-    large.weights = tf.Variable(tf.ones([20 * 2**18]))
-    large.answer = tf.function(
-        lambda x: {"y": x + large.weights[0]},
-        input_signature=[tf.TensorSpec([None], tf.float32, name="x")],
-    )
-    tf.saved_model.save(large, str(tmp_path / "scale" / "1"), signatures=large.answer)
-    model = ServedModel("scale", tmp_path / "scale")
-    manager = ModelManager([], Loading(poll_seconds=0))
-    manager.start()
-    resident = []
-    for _ in range(50):
-        manager._configure([model])
-        manager.wait_until_available(threading.Event())
-        manager._configure([])
-        eventually(lambda: states(manager) == {1: State.END})
-        resident.append(resident_mib())
-    manager.stop()
-    assert max(resident[10:]) - min(resident[5:10]) < 100

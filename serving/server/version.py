@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 
-from serving.server import metrics
+from serving.server import metrics, trial
 from serving.server.batching import Batching
 from serving.server.errors import StatusError, as_status
 from serving.server.saved_model import SavedModel
@@ -56,6 +56,8 @@ def load(directory: pathlib.Path, loading: Loading) -> SavedModel:
         StatusError, tensorflow.errors.OpError: if it can't be loaded or a warm-up request fails.
     """
     with metrics.loading(directory):
+        if not trial.is_as_exported(directory):
+            trial.survive(directory)
         model = SavedModel(directory, loading.session)
     if loading.batching is not None:
         model = loading.batching.wrap(model)

@@ -22,7 +22,7 @@ from serving.verify.messages import (
     spec,
     task,
 )
-from serving.verify.predicting import INVALID, NOT_FOUND
+from serving.verify.predicting import FAILED_PRECONDITION, INVALID, NOT_FOUND
 from serving.verify.server import Check, Server, equal, refuses
 
 TWO = examples(example(x=2.0))
@@ -107,7 +107,7 @@ CLASSIFY: dict[str, Check] = {
     ),
     "the input has another name": refuses(
         classify("classify_other_input", TWO),
-        INVALID,
+        FAILED_PRECONDITION,
         re.compile(r"No classification inputs found in SignatureDef: .+", re.DOTALL),
     ),
     "no examples": refuses(classify("classify", examples()), INVALID, "Input is empty."),
@@ -153,7 +153,7 @@ REGRESS: dict[str, Check] = {
     ),
     "the input has another name": refuses(
         regress("regress_other_input", TWO),
-        INVALID,
+        FAILED_PRECONDITION,
         re.compile(r"No regression inputs found in SignatureDef: .+", re.DOTALL),
     ),
     "no examples": refuses(regress("regress", examples()), INVALID, "Input is empty."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import pathlib
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -20,9 +21,16 @@ class Identity:
     key: bytes
     certificate: bytes
 
+    def write(self, folder: pathlib.Path, name: str) -> tuple[pathlib.Path, pathlib.Path]:
+        """The files of the certificate and of the key."""
+        files = folder / f"{name}.pem", folder / f"{name}.key"
+        files[0].write_bytes(self.certificate)
+        files[1].write_bytes(self.key)
+        return files
+
 
 class Authority:
-    """Signs certificates for ``localhost``.
+    """Signs certificates for hosts.
 
     Attributes:
         certificate: its own, as PEM.
@@ -35,8 +43,8 @@ class Authority:
             self._name, self._key.public_key(), x509.BasicConstraints(ca=True, path_length=0)
         )
 
-    def issue(self, name: str) -> Identity:
-        """A new key and its certificate, for a server or a client."""
+    def issue(self, name: str, host: str = "localhost") -> Identity:
+        """A new key and its certificate, for a server at ``host`` or for a client."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         pem = key.private_bytes(
@@ -44,8 +52,8 @@ class Authority:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        localhost = x509.SubjectAlternativeName([x509.DNSName("localhost")])
-        return Identity(pem, self._sign(subject, key.public_key(), localhost))
+        hosts = x509.SubjectAlternativeName([x509.DNSName(host)])
+        return Identity(pem, self._sign(subject, key.public_key(), hosts))
 
     def _sign(
         self, subject: x509.Name, key: ec.EllipticCurvePublicKey, extension: x509.ExtensionType

@@ -32,7 +32,13 @@ from serving.client import (
 from serving.client.__main__ import main
 from serving.client.signature import prepare
 from serving.server import tensors
-from tests.served_models import REPOSITORY, running_server, save_scale
+from tests.served_models import (
+    REPOSITORY,
+    running_server,
+    save_half_plus_two,
+    save_scale,
+    write_configuration,
+)
 
 
 class Parser(tf.Module):
@@ -58,19 +64,15 @@ class Parser(tf.Module):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """Where a server process serves the models ``scale`` and ``parser``."""
+    """Where a server process serves the models ``scale``, ``parser`` and ``half_plus_two``."""
     folder = tmp_path_factory.mktemp("models")
     for name in ("scale", "parser"):
         (folder / name).mkdir()
     save_scale(folder / "scale" / "7", 2.0)
     parser = Parser()
     tf.saved_model.save(parser, str(folder / "parser" / "1"), signatures=parser.parse)
-    configuration = folder / "models.config"
-    entries = (
-        f'config {{ name: "{name}" base_path: "{folder / name}" model_platform: "tensorflow" }}'
-        for name in ("scale", "parser")
-    )
-    configuration.write_text(f"model_config_list {{ {' '.join(entries)} }}")
+    save_half_plus_two(folder / "half_plus_two" / "1")
+    configuration = write_configuration(folder.parent / f"{folder.name}.config", folder)
     with running_server(f"--model_config_file={configuration}") as (_, port):
         yield f"localhost:{port}"
 
@@ -122,6 +124,17 @@ def run_fresh(script: str) -> str:
     return subprocess.run(
         [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout
+
+
+def test_classify_and_regress(client):
+    examples = [{"x": 2.0}, {"x": 4.0}]
+    values = client.regress("half_plus_two", examples)
+    assert values.tolist() == [3.0, 4.0]
+    answer = client.classify("half_plus_two", examples, signature="both")
+    assert answer == [[("half", 3.0), ("two", 4.0)], [("half", 4.0), ("two", 5.0)]]
+    assert client.regress("half_plus_two", {}, context={"x": 2.0}) == 3.0
+    with pytest.raises(InvalidRequestError, match="No signature was found with the name: none"):
+        client.classify("half_plus_two", examples, signature="none")
 
 
 def test_importing_the_client_is_cheap():
@@ -262,7 +275,7 @@ def test_the_server_s_errors_are_typed(client):
     client.predict("scale", x=1)
     with pytest.raises(DeadlineExceededError):
         client.predict("scale", signature="slow", x=1, timeout=0.05)
-    with pytest.raises(InputError, match="has no signature 'fast'; there is: multiply, repeat"):
+    with pytest.raises(InputError, match="has no signature 'fast'; there is: endless, multiply, repeat"):
         client.predict("scale", signature="fast", x=1)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
+import dataclasses
 import json
 import logging
 import pathlib
@@ -21,10 +21,6 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -46,6 +42,7 @@ from serving.client import (
 )
 from serving.client.__main__ import main
 from serving.client.conversation import pauses
+from tests.certificates import Authority
 from tests.served_models import REPOSITORY, free_port
 
 
@@ -366,58 +363,28 @@ def test_what_no_feature_can_hold(asked, address, value, message):
         asked("classify", address, "m", {"name": value})
 
 
-class Authority:
-    """A certificate authority that signs for the time of a test, and its files in a folder."""
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """An authority with the files that a client is given."""
 
-    def __init__(self, folder: pathlib.Path):
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
-        self.root = self._write("root.pem", self._certificate(self._name, self._key, []))
+    folder: pathlib.Path
+    authority: Authority
 
-    def issue(self, name: str, *hosts: str) -> tuple[pathlib.Path, pathlib.Path]:
-        """The files of a certificate for hosts, and of its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        return (
-            self._write(f"{name}.pem", self._certificate(subject, key, hosts)),
-            self._write(
-                f"{name}.key",
-                key.private_bytes(
-                    serialization.Encoding.PEM,
-                    serialization.PrivateFormat.PKCS8,
-                    serialization.NoEncryption(),
-                ),
-            ),
-        )
+    @property
+    def root(self) -> pathlib.Path:
+        """The file of whom to trust."""
+        file = self.folder / "root.pem"
+        file.write_bytes(self.authority.certificate)
+        return file
 
-    def _certificate(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, hosts) -> bytes:
-        now = datetime.datetime.now(datetime.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=not hosts, path_length=None), critical=True)
-        )
-        if hosts:
-            names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
-            builder = builder.add_extension(names, critical=False)
-        signed = builder.sign(self._key, hashes.SHA256())
-        return signed.public_bytes(serialization.Encoding.PEM)
-
-    def _write(self, name: str, content: bytes) -> pathlib.Path:
-        path = self._folder / name
-        path.write_bytes(content)
-        return path
+    def issue(self, name: str) -> tuple[pathlib.Path, pathlib.Path]:
+        """The files of a client's certificate and of its key."""
+        return self.authority.issue(name).write(self.folder, name)
 
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
+    return Files(tmp_path_factory.mktemp("authority"), Authority("authority"))
 
 
 @pytest.fixture(scope="module")
@@ -425,9 +392,9 @@ def encrypted(authority):
     """Addresses of servers for ``localhost``, for ``model.example``, and one that asks who asks."""
 
     def credentials(host: str, mutual: bool = False) -> grpc.ServerCredentials:
-        certificate, key = authority.issue(f"server-{host}-{mutual}", host)
-        pair = (key.read_bytes(), certificate.read_bytes())
-        root = authority.root.read_bytes() if mutual else None
+        identity = authority.authority.issue("server", host)
+        root = authority.authority.certificate if mutual else None
+        pair = (identity.key, identity.certificate)
         return grpc.ssl_server_credentials([pair], root, require_client_auth=mutual)
 
     with (
@@ -451,7 +418,7 @@ def test_the_server_may_have_another_name(asked, encrypted, authority):
 
 
 def test_both_sides_prove_who_they_are(asked, encrypted, authority):
-    certificate, key = authority.issue("client", "client")
+    certificate, key = authority.issue("client")
     settings = {"tls": Tls(authority.root, certificate, key)}
     assert asked("predict", encrypted["mutual"], "m", x=1, settings=settings) == {"y": 1}
     with pytest.raises(UnavailableError):
@@ -459,7 +426,7 @@ def test_both_sides_prove_who_they_are(asked, encrypted, authority):
 
 
 def test_a_stranger_s_certificate_is_not_trusted(asked, encrypted, tmp_path):
-    settings = {"tls": Tls(Authority(tmp_path).root)}
+    settings = {"tls": Tls(Files(tmp_path, Authority("stranger")).root)}
     with pytest.raises(UnavailableError, match="handshake failed"):
         asked("status", encrypted["plain"], "m", settings=settings, timeout=1)
     with pytest.raises(UnavailableError):
@@ -474,7 +441,7 @@ def test_certificate_files_that_are_missing(tmp_path):
 
 
 def test_the_command_encrypts(encrypted, authority, capsys):
-    certificate, key = authority.issue("command", "client")
+    certificate, key = authority.issue("command")
     files = ("--tls_root", authority.root, "--tls_certificate", certificate, "--tls_key", key)
     asked = ("m", "--host", encrypted["mutual"], *map(str, files), "--x", "2", "--json")
     assert main(asked) == 0

@@ -66,3 +66,9 @@ def test_the_client_knows_neither_tensorflow_nor_the_zoo(path):
     )
     others = {"grpc", "google", "numpy", "rich"}
     assert packages(names) <= {"serving"} | others | sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("path", files_of("serving/verify"), ids=identify)
+def test_the_contract_checks_know_no_server_but_by_its_address(path):
+    own = {name for name in imported_modules(path) if name.partition(".")[0] in OWN}
+    assert all(name.startswith(("serving.verify", "serving.server.quiet")) for name in own)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from serving.client import Client, Tls
 from serving.server import flags
 from serving.server.configuration import ServedModel
 from serving.server.core import Core
@@ -132,6 +133,17 @@ def test_mutual_tls(core, authority, ssl_config):
                     assert answers(stub)
                 else:
                     assert refusal(stub.Predict, request_for()) == Code.UNAVAILABLE
+
+
+def test_the_zoo_s_client_by_mutual_tls(core, authority, ssl_config, tmp_path):
+    ca = authority.certificate.decode()
+    (tmp_path / "root.pem").write_bytes(authority.certificate)
+    tls = Tls(tmp_path / "root.pem", *authority.issue("client").write(tmp_path, "client"))
+    with (
+        listening(core, ssl_config(custom_ca=ca, client_verify=True)) as address,
+        Client(address, tls=tls) as client,
+    ):
+        assert client.predict("scale", x=2.0) == {"y": 4.0}
 
 
 @pytest.mark.parametrize(

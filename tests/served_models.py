@@ -10,7 +10,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import keras
 import tensorflow as tf
+
+from pipelines.preprocess.text import Subwords
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 START_SECONDS = 120
@@ -50,6 +53,12 @@ class Scale(tf.Module):
             lambda i: i < 200_000, lambda i: i + 1, [tf.constant(0)], parallel_iterations=1
         )[0]
         return {"y": self.factor * x + 0 * tf.cast(count, tf.float32)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def endless(self, x):
+        """Never answers: only a deadline ends it."""
+        one = tf.while_loop(lambda i: i > 0, lambda i: i * i, [tf.constant(1)])[0]
+        return {"y": x + tf.cast(one, tf.float32)}
 
 
 class HalfPlusTwo(tf.Module):
@@ -117,6 +126,35 @@ def save_half_plus_two(folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
+def save_keras(folder: pathlib.Path) -> pathlib.Path:
+    """Writes a version folder as Keras exports a model: the sum of two numbers, and one."""
+    rows = keras.Input([2], name="rows")
+    layer = keras.layers.Dense(1, kernel_initializer="ones", bias_initializer="ones", name="total")
+    keras.Model(rows, layer(rows)).export(str(folder), verbose=False)
+    return folder
+
+
+class Pieces(tf.Module):
+    """Text to text by SentencePiece: what a model with a tokenizer inside needs of its server."""
+
+    def __init__(self):
+        corpus = tf.constant(["a rose is a rose is a rose", "the rose is red", "arise"])
+        subwords = Subwords.train([corpus], 24, "bpe")
+        self.tokenizer = subwords.trackable
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def run(self, text):
+        pieces = self.tokenizer.tokenize(text)
+        return {"text": self.tokenizer.detokenize(pieces), "count": pieces.row_lengths()}
+
+
+def save_pieces(folder: pathlib.Path) -> pathlib.Path:
+    """Writes a version folder of Pieces."""
+    module = Pieces()
+    tf.saved_model.save(module, str(folder), signatures=module.run)
+    return folder
+
+
 def save_scale(folder: pathlib.Path, factor: float) -> pathlib.Path:
     """Writes a version folder whole, under a hidden name first, as an export does."""
     module = Scale(factor)
@@ -129,6 +167,7 @@ def save_scale(folder: pathlib.Path, factor: float) -> pathlib.Path:
             "repeat": module.repeat,
             "multiply": module.multiply,
             "slow": module.slow,
+            "endless": module.endless,
         },
     )
     return hidden.rename(folder)

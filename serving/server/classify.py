@@ -26,6 +26,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.server import metrics
 from serving.server.errors import StatusError, failed_precondition, invalid_argument
 from serving.server.predict import DEFAULT_SIGNATURE
 from serving.server.saved_model import SavedModel
@@ -71,7 +72,10 @@ def multi_inference(
         tensorflow.errors.OpError: if the graph fails.
     """
     methods = _requested_methods(model, request.tasks)
-    answers = _run(model, request.input, methods, timeout_ms)
+    name = request.tasks[0].model_spec.name if request.tasks else ""
+    with metrics.running(name, "MultiInference"):
+        answers = _run(model, request.input, methods, timeout_ms)
+    metrics.examples_received(name, answers.examples)
     response = inference_pb2.MultiInferenceResponse()
     for task, (method, signature) in zip(request.tasks, methods, strict=True):
         result = response.results.add(model_spec=_answered(task.model_spec))
@@ -92,11 +96,13 @@ class _Method:
     """One of the two ways to use a signature on examples.
 
     Attributes:
+        api: its name among the metrics.
         result: the field of an InferenceResult for its answers.
         outputs: the names of the tensors to fetch; raises StatusError for another signature.
         write: turns the answers for a signature into a result message.
     """
 
+    api: str
     result: str
     outputs: Callable[[meta_graph_pb2.SignatureDef], list[str]]
     write: Callable[[meta_graph_pb2.SignatureDef, _Answers, Any], None]
@@ -108,7 +114,9 @@ _Methods = list[tuple[_Method, meta_graph_pb2.SignatureDef]]
 def _infer(method: _Method, model: SavedModel, request: Any, response: Any, timeout_ms: int) -> Any:
     """Fills in and returns ``response``, which is of the method's kind as ``request`` is."""
     signature = _requested_signature(model, request.model_spec)
-    answers = _run(model, request.input, [(method, signature)], timeout_ms)
+    with metrics.running(request.model_spec.name, method.api):
+        answers = _run(model, request.input, [(method, signature)], timeout_ms)
+    metrics.examples_received(request.model_spec.name, answers.examples)
     method.write(signature, answers, response.result)
     response.model_spec.CopyFrom(_answered(request.model_spec))
     return response
@@ -302,8 +310,10 @@ def _type_name(dtype: tf.DType) -> str:
     return types_pb2.DataType.Name(dtype.as_datatype_enum)
 
 
-_CLASSIFICATION = _Method("classification_result", _classification_outputs, _write_classifications)
-_REGRESSION = _Method("regression_result", _regression_outputs, _write_regressions)
+_CLASSIFICATION = _Method(
+    "Classify", "classification_result", _classification_outputs, _write_classifications
+)
+_REGRESSION = _Method("Regress", "regression_result", _regression_outputs, _write_regressions)
 _METHODS = {
     "tensorflow/serving/classify": _CLASSIFICATION,
     "tensorflow/serving/regress": _REGRESSION,

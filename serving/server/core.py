@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -19,7 +21,7 @@ from tensorflow_serving.apis import (
 from serving.server.classify import classify, multi_inference, regress
 from serving.server.errors import invalid_argument, not_found
 from serving.server.models import ModelManager
-from serving.server.predict import predict
+from serving.server.predict import DEFAULT_SIGNATURE, predict
 
 _METADATA_FIELD = "signature_def"
 
@@ -28,16 +30,22 @@ class Core:
     """The requests of PredictionService and ModelService, answered from the models in memory.
 
     Every method raises StatusError, or tensorflow.errors.OpError where a graph fails.
+
+    Args:
+        manager: the models.
+        as_content: whether numbers are answered as ``tensor_content``.
     """
 
-    def __init__(self, manager: ModelManager):
+    def __init__(self, manager: ModelManager, *, as_content: bool = False):
         self._manager = manager
+        self._as_content = as_content
 
     def predict(
         self, request: predict_pb2.PredictRequest, timeout_ms: int = 0
     ) -> predict_pb2.PredictResponse:
         """Runs a signature; ``timeout_ms`` of 0 waits without end."""
-        return self._infer(predict, request, timeout_ms)
+        method = functools.partial(predict, as_content=self._as_content)
+        return self._infer(method, request, timeout_ms)
 
     def classify(
         self, request: classification_pb2.ClassificationRequest, timeout_ms: int = 0
@@ -68,6 +76,16 @@ class Core:
         for result in response.results:
             result.model_spec.version.value = number
         return response
+
+    def inputs(self, spec: model_pb2.ModelSpec) -> Mapping[str, meta_graph_pb2.TensorInfo]:
+        """What a signature takes: REST reads numbers and strings by it."""
+        name = spec.signature_name or DEFAULT_SIGNATURE
+        with self._manager.use(spec) as (_, model):
+            if name not in model.signatures:
+                raise invalid_argument(
+                    f'Serving signature name: "{name}" not found in signature def'
+                )
+            return model.signatures[name].inputs
 
     def metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest

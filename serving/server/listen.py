@@ -7,7 +7,9 @@ the process at once.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+import socket
 import threading
 from concurrent import futures
 
@@ -23,10 +25,12 @@ from tensorflow_serving.apis import (
 )
 
 from serving.server import configuration
+from serving.server.batching import Batching, Parameters, read_parameters
 from serving.server.core import Core
 from serving.server.errors import invalid_argument
 from serving.server.models import Loading, ModelManager
-from serving.server.protos import SSLConfig, read_text_proto
+from serving.server.protos import MonitoringConfig, SSLConfig, read_text_proto
+from serving.server.rest import METRICS_PATH, RestApi, RestServer
 from serving.server.service import Health, ModelService, PredictionService
 
 # Requests under way get this long to finish when the server is told to end.
@@ -40,12 +44,30 @@ def _manager(options: argparse.Namespace) -> ModelManager:
         retry_seconds=options.load_retry_interval_micros / 1e6,
         warm_up=options.enable_model_warmup,
         session=configuration.read_session(options),
+        batching=_batching(options),
     )
     return ModelManager(
         configuration.read_models(options),
         loading,
         early_labels=options.allow_version_labels_for_unavailable_models,
     )
+
+
+def _batching(options: argparse.Namespace) -> Batching | None:
+    """What --enable_batching asks for.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT for parameters that can't be met, or without the flag.
+    """
+    if not options.enable_batching:
+        if options.batching_parameters_file:
+            raise invalid_argument(
+                "--batching_parameters_file is set without setting --enable_batching to true"
+            )
+        return None
+    if not options.batching_parameters_file:
+        return Batching(Parameters())
+    return Batching(read_parameters(options.batching_parameters_file))
 
 
 def grpc_server(options: argparse.Namespace, core: Core) -> tuple[grpc.Server, str]:
@@ -70,10 +92,14 @@ def grpc_server(options: argparse.Namespace, core: Core) -> tuple[grpc.Server, s
         addresses.append(f"unix:{options.grpc_socket_path}")
     credentials = _credentials(options.ssl_config_file)
     for address in addresses:
-        if credentials is None:
-            server.add_insecure_port(address)
-        else:
-            server.add_secure_port(address, credentials)
+        try:
+            if credentials is None:
+                server.add_insecure_port(address)
+            else:
+                server.add_secure_port(address, credentials)
+        except RuntimeError:
+            keys = f", or the keys in {options.ssl_config_file} damaged" if credentials else ""
+            raise RuntimeError(f"can't listen at {address}: is it taken{keys}?") from None
     return server, " and ".join(addresses)
 
 
@@ -109,18 +135,46 @@ def _credentials(ssl_config_file: str) -> grpc.ServerCredentials | None:
     )
 
 
+def _rest_server(options: argparse.Namespace, core: Core) -> RestServer | None:
+    """The REST server, bound but not started; None if there is to be none."""
+    if not options.rest_api_port:
+        return None
+    metrics_path = None
+    if options.monitoring_config_file:
+        config = read_text_proto(options.monitoring_config_file, MonitoringConfig).prometheus_config
+        metrics_path = (config.path or METRICS_PATH) if config.enable else None
+    api = RestApi(
+        core,
+        options.rest_api_timeout_in_ms,
+        with_cors=options.rest_api_enable_cors_support,
+        metrics_path=metrics_path,
+    )
+    return RestServer(
+        api.reply, options.rest_api_port, options.rest_api_num_threads, _GRACE_SECONDS
+    )
+
+
 def _set_by_signals() -> threading.Event:
-    """Set by the first SIGTERM or SIGINT; from then on these end the process at once."""
+    """Set by the first SIGTERM or SIGINT; the second ends the process at once.
+
+    A thread waits for them: a handler in Python would run in the main thread, whichever thread the
+    signal has interrupted, and could meet it with the event's lock in hand.
+    """
     stop = threading.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
+    received, sent = socket.socketpair()
+    sent.setblocking(False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(sent.fileno())
 
-    def begin_to_stop(*_) -> None:
-        for number in signals:
-            signal.signal(number, signal.SIG_DFL)
+    def watch() -> None:
+        received.recv(1)
         stop.set()
+        (number,) = received.recv(1)
+        sent.close()
+        os._exit(128 + number)
 
-    for number in signals:
-        signal.signal(number, begin_to_stop)
+    threading.Thread(target=watch, name="signals", daemon=True).start()
     return stop
 
 
@@ -151,11 +205,22 @@ def serve(options: argparse.Namespace) -> None:
     try:
         manager.wait_until_available(stop)
         if not stop.is_set():
-            server, addresses = grpc_server(options, Core(manager))
+            core = Core(manager, as_content=options.enable_serialization_as_tensor_content)
+            rest = _rest_server(options, core)
+            server, addresses = grpc_server(options, core)
             server.start()
             print(f"Running gRPC ModelServer at {addresses} ...", flush=True)
+            if rest:
+                rest.start()
+                print(
+                    f"Exporting HTTP/REST API at:localhost:{options.rest_api_port} ...", flush=True
+                )
             _follow_configuration(options, manager, stop)
             stop.wait()
+            if rest:
+                rest.stop()
             server.stop(_GRACE_SECONDS).wait()
+            if rest:
+                rest.wait()
     finally:
         manager.stop()

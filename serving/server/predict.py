@@ -11,7 +11,7 @@ import numpy as np
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from serving.server import tensors
+from serving.server import metrics, tensors
 from serving.server.errors import failed_precondition, invalid_argument
 from serving.server.saved_model import SavedModel
 
@@ -19,9 +19,19 @@ DEFAULT_SIGNATURE = "serving_default"
 
 
 def predict(
-    model: SavedModel, request: predict_pb2.PredictRequest, timeout_ms: int = 0
+    model: SavedModel,
+    request: predict_pb2.PredictRequest,
+    timeout_ms: int = 0,
+    *,
+    as_content: bool = False,
 ) -> predict_pb2.PredictResponse:
     """Answers a request but for the version in its model_spec.
+
+    Args:
+        model: the version.
+        request: for one of its signatures.
+        timeout_ms: see ``SavedModel.run``.
+        as_content: whether numbers are answered as ``tensor_content``.
 
     Raises:
         StatusError: if the request doesn't fit the signature.
@@ -33,12 +43,14 @@ def predict(
     signature = model.signatures[name]
     feeds = _feeds(signature, request)
     outputs = _output_aliases(signature, request.output_filter)
-    results = model.run(feeds, [signature.outputs[alias].name for alias in outputs], timeout_ms)
+    fetches = [signature.outputs[alias].name for alias in outputs]
+    with metrics.running(request.model_spec.name, "Predict"):
+        results = model.run(feeds, fetches, timeout_ms)
     response = predict_pb2.PredictResponse()
     response.model_spec.name = request.model_spec.name
     response.model_spec.signature_name = name
     for alias, array in zip(outputs, results, strict=True):
-        response.outputs[alias].CopyFrom(tensors.encode(array))
+        tensors.fill(response.outputs[alias], array, as_content=as_content)
     return response
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable
 from concurrent import futures
 
@@ -21,6 +22,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.server import metrics
 from serving.server.core import Core
 from serving.server.errors import StatusError, as_status, shorten
 
@@ -29,18 +31,26 @@ _log = logging.getLogger(__name__)
 # gRPC gives a client that sets no deadline one in the far future.
 _LONGEST_WAIT_SECONDS = 10**9
 
+# The methods that have metrics, as in TensorFlow Serving.
+_COUNTED = {"Predict", "Classify", "Regress"}
+
 
 def _answering(method: Callable) -> Callable:
     """Turns every exception of a method into a gRPC status, so that none ends the server."""
+    api = method.__name__
 
     @functools.wraps(method)
     def answer(self, request, context):
+        started, status = time.perf_counter(), None
         try:
             return method(self, request, context)
         except Exception as error:
             status = as_status(error)
+        finally:
+            if api in _COUNTED:
+                metrics.request_ended(request.model_spec.name, api, "GRPC", started, status)
         if status.code == grpc.StatusCode.INTERNAL:
-            _log.error("%s failed: %s", method.__name__, status.message)
+            _log.error("%s failed: %r", api, shorten(status.message))
         context.abort(status.code, shorten(status.message))
 
     return answer
@@ -119,7 +129,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             return self._core.reload(request, waiting=context.is_active)
         except Exception as error:
             status = as_status(error)
-        _log.error("ReloadConfig failed: %s", status.message)
+        _log.error("ReloadConfig failed: %r", shorten(status.message))
         context.set_code(status.code)
         context.set_details(shorten(status.message))
         response = model_management_pb2.ReloadConfigResponse()

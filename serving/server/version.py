@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 
-from serving.server import trial
+from serving.server import metrics, trial
+from serving.server.batching import Batching
 from serving.server.errors import StatusError, as_status
 from serving.server.saved_model import SavedModel
 from serving.server.warmup import warm_up
@@ -37,6 +38,7 @@ class Loading:
         retry_seconds: between two attempts.
         warm_up: whether a version's warm-up requests run before it is available.
         session: the configuration of TensorFlow's sessions.
+        batching: what brings requests together; None: each is run by itself.
     """
 
     poll_seconds: float = 1.0
@@ -44,6 +46,7 @@ class Loading:
     retry_seconds: float = 60.0
     warm_up: bool = True
     session: config_pb2.ConfigProto | None = None
+    batching: Batching | None = None
 
 
 def load(directory: pathlib.Path, loading: Loading) -> SavedModel:
@@ -52,9 +55,12 @@ def load(directory: pathlib.Path, loading: Loading) -> SavedModel:
     Raises:
         StatusError, tensorflow.errors.OpError: if it can't be loaded or a warm-up request fails.
     """
-    if not trial.is_as_exported(directory):
-        trial.survive(directory)
-    model = SavedModel(directory, loading.session)
+    with metrics.loading(directory):
+        if not trial.is_as_exported(directory):
+            trial.survive(directory)
+        model = SavedModel(directory, loading.session)
+    if loading.batching is not None:
+        model = loading.batching.wrap(model)
     try:
         if loading.warm_up:
             warm_up(model)

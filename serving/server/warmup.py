@@ -16,6 +16,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
+from serving.server import metrics
 from serving.server.classify import classify, multi_inference, regress
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.predict import predict
@@ -45,6 +46,11 @@ def warm_up(model: SavedModel) -> int:
     path = model.directory / WARMUP_FILE
     if not path.is_file():
         return 0
+    with metrics.warming_up(model.directory):
+        return _run(model, path)
+
+
+def _run(model: SavedModel, path: pathlib.Path) -> int:
     count = 0
     for count, log in enumerate(itertools.islice(_logs(path), _MOST_RECORDS + 1), start=1):
         if count > _MOST_RECORDS:

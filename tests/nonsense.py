@@ -256,6 +256,12 @@ class RestNonsense(_Nonsense):
         return damage(self._random.choice([good, chunked])) or b"\0"
 
     def _target(self, method: str) -> str:
+        if self._random.random() < 0.5:
+            return f"/v1/models/{self._random.choice(NAMES[:3])}" + (
+                self._random.choice([":predict", ":predict", ":classify", ":regress"])
+                if method == "POST"
+                else self._random.choice(["", "/metadata", "/versions/1"])
+            )
         name = self._random.choice(NAMES[:3] if self._random.random() < 0.7 else NAMES)
         quote = self._random.choice([urllib.parse.quote, urllib.parse.quote_plus])
         parts = [

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import keras
 import tensorflow as tf
@@ -171,6 +171,19 @@ def save_scale(folder: pathlib.Path, factor: float) -> pathlib.Path:
         },
     )
     return hidden.rename(folder)
+
+
+def write_configuration(
+    file: pathlib.Path, folder: pathlib.Path, more: Mapping[str, str] | None = None
+) -> pathlib.Path:
+    """Writes a ModelServerConfig of the models in ``folder``; ``more``: further fields by name."""
+    listed = [
+        f'config {{ name: "{path.name}" base_path: "{path}" model_platform: "tensorflow" '
+        f"{(more or {}).get(path.name, '')} }}"
+        for path in sorted(folder.iterdir())
+    ]
+    file.write_text(f"model_config_list {{ {' '.join(listed)} }}")
+    return file
 
 
 def free_port() -> int:

@@ -42,6 +42,7 @@ from tests.served_models import (
     save_keras,
     save_pieces,
     save_scale,
+    write_configuration,
 )
 
 State = get_model_status_pb2.ModelVersionStatus.State
@@ -68,13 +69,7 @@ def base_paths(tmp_path_factory):
 def server(base_paths, tmp_path_factory):
     """The process and a channel to it; of ``triple`` all versions are served."""
     more = {"triple": 'model_version_policy { all {} } version_labels { key: "stable" value: 1 }'}
-    listed = [
-        f'config {{ name: "{path.name}" base_path: "{path}" model_platform: "tensorflow" '
-        f"{more.get(path.name, '')} }}"
-        for path in base_paths.iterdir()
-    ]
-    config = tmp_path_factory.mktemp("configuration") / "models.config"
-    config.write_text(f"model_config_list {{ {' '.join(listed)} }}")
+    config = write_configuration(tmp_path_factory.mktemp("config") / "m.config", base_paths, more)
     with (
         running_server(
             f"--model_config_file={config}",

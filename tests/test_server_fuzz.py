@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
+import functools
 import http.client
 import itertools
 import re
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from concurrent import futures
 
 import grpc
@@ -26,6 +30,7 @@ from tests.served_models import (
     save_half_plus_two,
     save_pieces,
     save_scale,
+    write_configuration,
 )
 
 HANG_SECONDS = 60
@@ -38,47 +43,63 @@ TELLTALE = re.compile(
 Code = grpc.StatusCode
 
 
+@dataclasses.dataclass(frozen=True)
+class Fuzzed:
+    """A server process, and the addresses of its two interfaces."""
+
+    process: subprocess.Popen
+    grpc_address: str
+    rest_address: str
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """The process, and the addresses of its gRPC and REST interfaces."""
+def configuration(tmp_path_factory):
+    """A configuration file of the models that nonsense.NAMES begins with."""
     folder = tmp_path_factory.mktemp("fuzzed")
-    listed = []
     for name, save in {
-        "double": lambda path: save_scale(path, 2.0),
+        "double": functools.partial(save_scale, factor=2.0),
         "half_plus_two": save_half_plus_two,
         "pieces": save_pieces,
     }.items():
         (folder / name).mkdir()
         save(folder / name / "1")
-        listed.append(
-            f'config {{ name: "{name}" base_path: "{folder}/{name}" model_platform: "tensorflow" }}'
-        )
-    config = folder / "models.config"
-    config.write_text(f"model_config_list {{ {' '.join(listed)} }}")
+    return write_configuration(tmp_path_factory.mktemp("config") / "models.config", folder)
+
+
+@contextlib.contextmanager
+def fuzzed_server(*flags: str) -> Iterator[Fuzzed]:
     rest_port = free_port()
-    with running_server(f"--model_config_file={config}", f"--rest_api_port={rest_port}") as (
-        process,
-        port,
-    ):
-        yield process, f"localhost:{port}", f"localhost:{rest_port}"
+    with running_server(f"--rest_api_port={rest_port}", *flags) as (process, port):
+        yield Fuzzed(process, f"localhost:{port}", f"localhost:{rest_port}")
 
 
-def bombard_grpc(server, seed: int, count: int) -> collections.Counter:
+@pytest.fixture(scope="module")
+def server(configuration):
+    with fuzzed_server(f"--model_config_file={configuration}") as fuzzed:
+        yield fuzzed
+
+
+@pytest.fixture(scope="module")
+def batching_server(configuration):
+    with fuzzed_server(f"--model_config_file={configuration}", "--enable_batching") as fuzzed:
+        yield fuzzed
+
+
+def bombard_grpc(server: Fuzzed, seed: int, count: int) -> collections.Counter:
     """Sends ``count`` bodies and judges what comes back; the answers' codes, counted."""
-    process, address, _ = server
     codes = collections.Counter()
     pending: collections.deque = collections.deque()
 
     def judge(method: str, body: bytes, call: grpc.Future) -> None:
         code, details = call.code(), call.details() or ""
         case = f"{method} {body[:300]!r}: {code}: {details}"
-        assert process.poll() is None, f"the server has ended after {case}"
+        assert server.process.poll() is None, f"the server has ended after {case}"
         # No answer, or one of gRPC's own for an exception that a service has let through.
         assert code not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.UNKNOWN), case
         assert not TELLTALE.search(details), case
         codes[code] += 1
 
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(server.grpc_address) as channel:
         for method, body in itertools.islice(GrpcNonsense(seed).cases(), count):
             call = channel.unary_unary(f"/{method}").future(body, timeout=HANG_SECONDS)
             pending.append((method, body, call))
@@ -102,8 +123,8 @@ def test_malformed_grpc_bodies(server):
 
 
 @pytest.mark.slow
-def test_many_malformed_grpc_bodies(server):
-    bombard_grpc(server, seed=2, count=20_000)
+def test_many_malformed_grpc_bodies(batching_server):
+    bombard_grpc(batching_server, seed=2, count=20_000)
 
 
 def exchange(connection: http.client.HTTPConnection, request: HttpRequest) -> tuple[int, str]:
@@ -126,17 +147,16 @@ def exchange(connection: http.client.HTTPConnection, request: HttpRequest) -> tu
         return 0, ""
 
 
-def bombard_rest(server, seed: int, count: int) -> collections.Counter:
+def bombard_rest(server: Fuzzed, seed: int, count: int) -> collections.Counter:
     """Sends ``count`` requests and judges what comes back; the replies' codes, counted."""
-    process, _, address = server
     connections = threading.local()
 
     def send(request: HttpRequest) -> int:
         if not hasattr(connections, "own"):
-            connections.own = http.client.HTTPConnection(address, timeout=HANG_SECONDS)
+            connections.own = http.client.HTTPConnection(server.rest_address, timeout=HANG_SECONDS)
         code, text = exchange(connections.own, request)
         case = f"{request}"[:600] + f": {code}: {text[:300]}"
-        assert process.poll() is None, f"the server has ended after {case}"
+        assert server.process.poll() is None, f"the server has ended after {case}"
         assert code < 500 or code == 501, case
         assert not TELLTALE.search(text), case
         return code
@@ -145,7 +165,9 @@ def bombard_rest(server, seed: int, count: int) -> collections.Counter:
     with futures.ThreadPoolExecutor(8) as pool:
         codes = collections.Counter(pool.map(send, cases))
     sane = HttpRequest("POST", "/v1/models/double:predict", b'{"instances": [2.0]}')
-    code, text = exchange(http.client.HTTPConnection(address, timeout=HANG_SECONDS), sane)
+    code, text = exchange(
+        http.client.HTTPConnection(server.rest_address, timeout=HANG_SECONDS), sane
+    )
     assert (code, "4.0" in text) == (200, True)
     return codes
 
@@ -156,5 +178,5 @@ def test_malformed_rest_requests(server):
 
 
 @pytest.mark.slow
-def test_many_malformed_rest_requests(server):
-    bombard_rest(server, seed=2, count=20_000)
+def test_many_malformed_rest_requests(batching_server):
+    bombard_rest(batching_server, seed=2, count=20_000)

@@ -19,7 +19,7 @@ from tensorflow_serving.apis import (
 from serving.server import metrics
 from serving.server.core import Core
 from serving.server.models import ModelManager
-from serving.server.rest import Request, RestApi
+from serving.server.rest import Request, RestApi, read_metrics_path
 from serving.server.version import Loading
 from serving.server.warmup import WARMUP_FILE
 from tests.served_models import free_port, running_server, save_half_plus_two, save_scale
@@ -319,6 +319,21 @@ def test_the_path_is_exact(rest):
     assert (code, content_type) == (400, "text/plain")
     assert text == f"Unexpected path: {METRICS_PATH}?x=1. Should be {METRICS_PATH}"
     assert rest(f"{METRICS_PATH}/")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("config", "path"),
+    [
+        ("prometheus_config { enable: true }", METRICS_PATH),
+        ('prometheus_config { enable: true path: "/numbers" }', "/numbers"),
+        ('prometheus_config { path: "/numbers" }', None),
+        ("", None),
+    ],
+)
+def test_the_page_is_where_the_configuration_puts_it(tmp_path, config, path):
+    (tmp_path / "monitoring.config").write_text(config)
+    assert read_metrics_path(str(tmp_path / "monitoring.config")) == path
+    assert read_metrics_path("") is None
 
 
 def test_the_path_may_be_another():

@@ -12,13 +12,16 @@ import select
 import socket
 import threading
 import time
+from concurrent import futures
 
+import grpc
 import pytest
 import tensorflow as tf
 
 from serving.server import flags
 from serving.server.configuration import ServedModel
 from serving.server.core import Core
+from serving.server.errors import StatusError
 from serving.server.models import ModelManager
 from serving.server.rest import Reply, Request, RestApi, RestServer
 from serving.server.version import Loading
@@ -243,6 +246,48 @@ def test_messages_are_not_cut(ask):
     assert answer.json["error"] == (
         f'JSON Value: "{text}" Type: String is not of expected type: float'
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("CANCELLED", 499),
+        ("UNKNOWN", 500),
+        ("INVALID_ARGUMENT", 400),
+        ("DEADLINE_EXCEEDED", 504),
+        ("NOT_FOUND", 404),
+        ("ALREADY_EXISTS", 409),
+        ("PERMISSION_DENIED", 403),
+        ("RESOURCE_EXHAUSTED", 429),
+        ("FAILED_PRECONDITION", 400),
+        ("ABORTED", 409),
+        ("OUT_OF_RANGE", 400),
+        ("UNIMPLEMENTED", 501),
+        ("INTERNAL", 500),
+        ("UNAVAILABLE", 503),
+        ("DATA_LOSS", 500),
+        ("UNAUTHENTICATED", 401),
+    ],
+)
+def test_every_status_has_its_code(status, code):
+    class Refusing(Core):
+        def status(self, request):
+            raise StatusError(grpc.StatusCode[status], "no")
+
+    api = RestApi(Refusing(ModelManager([], Loading())), 0, with_cors=False)
+    reply = api.reply(Request("GET", HALF))
+    assert (reply.code, reply.body) == (code, b'{\n    "error": "no"\n}')
+
+
+def test_an_unforeseen_error_tells_clients_nothing_of_the_program():
+    class Broken(Core):
+        def status(self, request):
+            return {}["secret"]
+
+    api = RestApi(Broken(ModelManager([], Loading())), 0, with_cors=False)
+    reply = api.reply(Request("GET", HALF))
+    assert reply.code == 500
+    assert json.loads(reply.body) == {"error": "Unforeseen error; the server's log says more."}
 
 
 def test_a_run_ends_at_the_timeout(models):
@@ -493,6 +538,25 @@ def test_requests_may_follow_each_other_and_old_clients_may_ask(port):
     assert received.count(b"HTTP/1.1 200 ") == 2
     assert received.count(b"HTTP/1.1 400 ") == 1
     assert b" 200 " in exchange(port, post(GOOD, version="1.0"), is_whole=True)
+
+
+def test_many_clients_at_a_time_get_their_own_answers(port):
+    def client(number: int) -> list[float]:
+        connection = http.client.HTTPConnection("localhost", port, timeout=PATIENCE_SECONDS)
+        answers = []
+        for request in range(25):
+            body = json.dumps({"instances": [number, request]})
+            connection.request("POST", f"{HALF}:predict", body)
+            answers += Answer(connection.getresponse()).json["predictions"]
+        connection.close()
+        return answers
+
+    with futures.ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(client, range(32)))
+    assert answers == [
+        [value / 2 + 2 for request in range(25) for value in (number, request)]
+        for number in range(32)
+    ]
 
 
 def test_slow_clients_do_not_hold_up_others(port, ask):

@@ -30,7 +30,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m serving.server",
         allow_abbrev=False,
-        description="Serves SavedModels over gRPC with TensorFlow Serving's contract.",
+        description="Serves SavedModels over gRPC and REST with TensorFlow Serving's contract.",
     )
 
     def boolean(name: str, default: bool, help: str) -> None:

@@ -29,8 +29,8 @@ from serving.server.batching import Batching, Parameters, read_parameters
 from serving.server.core import Core
 from serving.server.errors import invalid_argument
 from serving.server.models import Loading, ModelManager
-from serving.server.protos import MonitoringConfig, SSLConfig, read_text_proto
-from serving.server.rest import METRICS_PATH, RestApi, RestServer
+from serving.server.protos import SSLConfig, read_text_proto
+from serving.server.rest import RestApi, RestServer, read_metrics_path
 from serving.server.service import Health, ModelService, PredictionService
 
 # Requests under way get this long to finish when the server is told to end.
@@ -139,15 +139,11 @@ def _rest_server(options: argparse.Namespace, core: Core) -> RestServer | None:
     """The REST server, bound but not started; None if there is to be none."""
     if not options.rest_api_port:
         return None
-    metrics_path = None
-    if options.monitoring_config_file:
-        config = read_text_proto(options.monitoring_config_file, MonitoringConfig).prometheus_config
-        metrics_path = (config.path or METRICS_PATH) if config.enable else None
     api = RestApi(
         core,
         options.rest_api_timeout_in_ms,
         with_cors=options.rest_api_enable_cors_support,
-        metrics_path=metrics_path,
+        metrics_path=read_metrics_path(options.monitoring_config_file),
     )
     return RestServer(
         api.reply, options.rest_api_port, options.rest_api_num_threads, _GRACE_SECONDS

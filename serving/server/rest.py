@@ -1,12 +1,10 @@
 """The REST interface: the core's answers as JSON over HTTP/1.1, and the page of metrics.
 
-uvicorn reads and writes the connections in one thread, without one for each client, so that many
-and slow ones cost little; httptools parses them in C, and refuses what is no HTTP. It hands over
-the path as it was sent, keeps connections alive, takes bodies of any length, and lets requests
-under way finish at the end. No framework: two regular expressions are all the routes there are. A
-request is answered in one of a fixed number of threads, for it waits for TensorFlow. (Measured on
-two cores with an answer that costs nothing, 16 connections: 15,800 requests/s; aiohttp 13,200,
-waitress 7,900; cheroot dropped connections.)
+uvicorn reads and writes all connections in one thread, so that many and slow clients cost little,
+and a request is answered in one of a fixed number of others, for it waits for TensorFlow. httptools
+parses in C and refuses what is no HTTP. Both hand over the path as it was sent, keep connections
+alive, take bodies of any length, and let requests under way finish at the end. There is no
+framework on top: two regular expressions are all the routes there are.
 
 Source: tensorflow_serving/model_servers/{http_server,http_rest_api_handler,http_rest_api_util}.cc
 (routes, codes, wording).
@@ -42,8 +40,7 @@ from tensorflow_serving.apis import (
 from serving.server import json_answers, json_tensors, metrics
 from serving.server.core import Core
 from serving.server.errors import StatusError, as_status, failed_precondition, invalid_argument
-
-METRICS_PATH = "/monitoring/prometheus/metrics"
+from serving.server.protos import MonitoringConfig, read_text_proto
 
 _FLAGS = re.IGNORECASE | re.ASCII
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -85,11 +82,25 @@ _NOT_FOUND_PAGE = b"""<html>
 </html>
 """
 
+_METRICS_PATH = "/monitoring/prometheus/metrics"
+
 # As the gRPC interface, whose lengths are signed 32-bit integers.
 _LONGEST_BODY = 2**31 - 1
 # A few bytes of gzip can stand for gigabytes.
 _LONGEST_UNZIPPED = 100 * 2**20
 _KEEP_ALIVE_SECONDS = 60
+
+
+def read_metrics_path(monitoring_config_file: str) -> str | None:
+    """Where a MonitoringConfig puts the page of metrics; None if there is to be none.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT for a file that can't be read or parsed.
+    """
+    if not monitoring_config_file:
+        return None
+    config = read_text_proto(monitoring_config_file, MonitoringConfig).prometheus_config
+    return (config.path or _METRICS_PATH) if config.enable else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,13 +185,8 @@ class RestApi:
         body = _unzip(request.body) if "gzip" in request.encoding else request.body
         document = json_tensors.parse(body)
         json_tensors.read_signature_name(document, spec)
-        if method == "predict":
-            return self._predict(document, spec)
-        return (
-            self._classify(document, spec)
-            if method == "classify"
-            else self._regress(document, spec)
-        )
+        answer = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
+        return answer[method](document, spec)
 
     def _predict(self, document: dict, spec: model_pb2.ModelSpec) -> str:
         request = predict_pb2.PredictRequest(model_spec=spec)

@@ -321,6 +321,17 @@ def test_no_second_look_without_polling(managed, place):
     assert states(manager) == {1: State.AVAILABLE}
 
 
+def test_many_versions_are_loaded_side_by_side(managed, place, tmp_path):
+    numbers = range(1, 13)
+    for number in numbers:
+        place(number)
+    manager = managed(policy="all")
+    eventually(lambda: states(manager) == dict.fromkeys(numbers, State.AVAILABLE))
+    for number in numbers:
+        with manager.use(spec(number)) as (_, model):
+            assert scaled(model, 3) == 6
+
+
 def test_a_slow_load_holds_up_no_other(managed, place, gated, tmp_path):
     """Other models load, other versions load, the file system is looked at."""
     gate = gated(tmp_path / "gated" / "1")

@@ -544,3 +544,31 @@ def test_a_process_that_can_not_be_configured_ends(tmp_path, text, message):
     assert result.returncode == 1
     assert f"Failed to start server. Error: {message}" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_process_that_still_waits_for_a_model_ends_when_it_is_told_to(tmp_path):
+    """One model has no version yet, another one retries."""
+    (tmp_path / "retries" / "1").mkdir(parents=True)
+    (tmp_path / "waits").mkdir()
+    path = tmp_path / "models.config"
+    path.write_text(
+        f"model_config_list {{ {entry(tmp_path / 'waits')} {entry(tmp_path / 'retries')} }}"
+    )
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "serving.server", f"--port={free_port()}"),
+            f"--model_config_file={path}",
+        ],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        seen = ""
+        while "next attempt in 60 s" not in seen or "Did you forget to name" not in seen:
+            line = process.stderr.readline()
+            assert line, seen
+            seen += line
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert not process.stdout.read()

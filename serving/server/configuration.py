@@ -11,7 +11,6 @@ import logging
 import os
 import pathlib
 import threading
-import urllib.parse
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from tensorflow.core.protobuf import config_pb2
@@ -119,19 +118,17 @@ def _read_entry(entry: ModelConfig) -> ServedModel:
 
 
 def _base_path(entry: ModelConfig) -> pathlib.Path:
-    uri = urllib.parse.urlsplit(entry.base_path)
-    if uri.scheme == "file":
-        return pathlib.Path(uri.path)
-    if uri.scheme:
+    path = entry.base_path.removeprefix("file://")
+    if os.path.isabs(path):
+        return pathlib.Path(path)
+    if "://" in path:
         raise invalid_argument(
             f"Model {entry.name} is on a file system that can't be read here: {entry.base_path}"
         )
-    if not os.path.isabs(entry.base_path):
-        raise invalid_argument(
-            f"Expected model {entry.name} to have an absolute path or URI; "
-            f"got base_path()={entry.base_path}"
-        )
-    return pathlib.Path(entry.base_path)
+    raise invalid_argument(
+        f"Expected model {entry.name} to have an absolute path or URI; "
+        f"got base_path()={entry.base_path}"
+    )
 
 
 def _check_platform(entry: ModelConfig, configured: bool) -> None:

@@ -107,10 +107,10 @@ class ModelManager:
                 self._versions[name].aspire({})
             for name in new:
                 self._versions.setdefault(name, Versions(name))
-            if configured != self._models and self._loading.poll_seconds >= 0:
-                self._next_look = 0.0
-            self._models = configured
-            self._changed.notify_all()
+            if configured != self._models:
+                self._models = configured
+                self._next_look = 0.0 if self._loading.poll_seconds >= 0 else None
+                self._changed.notify_all()
         return new
 
     def _check_labels(self, models: Sequence[ServedModel]) -> None:

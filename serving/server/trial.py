@@ -8,6 +8,7 @@ process loads the version first.
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import subprocess
@@ -23,6 +24,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelPro
 from serving.server.errors import StatusError
 from serving.server.saved_model import SavedModel
 
+_log = logging.getLogger(__name__)
 _REPOSITORY = pathlib.Path(__file__).parents[2]
 # The most of to_hash_bucket_fast, which gives Fingerprint64's remainder.
 _BUCKETS = 2**63 - 1
@@ -91,6 +93,7 @@ def survive(directory: pathlib.Path) -> None:
         StatusError: DATA_LOSS if that ends the process. Any other failure is no danger: it comes
             again, as an error, when this process loads the version.
     """
+    _log.warning("%s is not as it was exported: another process loads it first", directory)
     trial = subprocess.run(
         [sys.executable, "-m", "serving.server.trial", str(directory)],
         cwd=_REPOSITORY,

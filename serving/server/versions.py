@@ -78,7 +78,11 @@ class Versions:
         return max(available, key=lambda version: version.number, default=None)
 
     def outcome(self) -> Version | None:
-        """A version that is served; or the newest one, if all have failed; or none as yet."""
+        """A version that is served; or the newest one, if all have failed; or none as yet.
+
+        TensorFlow Serving takes the newest one that is served or has failed by the time that every
+        model has such a one, which depends on the order in which versions happen to be loaded.
+        """
         aspired = [version for version in self._newest_first() if version.aspired]
         for version in aspired:
             if version.state == State.AVAILABLE:

@@ -58,6 +58,8 @@ def _run(model: SavedModel, path: pathlib.Path) -> int:
                 f"Number of warmup records exceeds the maximum ({_MOST_RECORDS}) at {path}"
             )
         kind = log.WhichOneof("log_type")
+        if kind is None:
+            continue
         if kind not in _RUNNERS:
             raise StatusError(
                 grpc.StatusCode.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}"

@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import threading
 import time
+from concurrent import futures
 
 import grpc
 from tensorflow_serving.apis import (
@@ -53,19 +54,17 @@ def measure(quick: bool) -> list[Comparison]:
                 *flags, "--file_system_poll_wait_seconds=0.2", "--max_num_load_retries=0"
             ) as (process, port),
             grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+            futures.ThreadPoolExecutor(1) as pool,
         ):
             requests = Requests(channel, models)
             requests.begin()
             memory = []
-            disturbing = threading.Thread(
-                target=disturb, args=(channel, models, base_path, seconds)
-            )
-            disturbing.start()
+            disturbing = pool.submit(disturb, channel, models, base_path, seconds)
             began = time.monotonic()
             while time.monotonic() < began + seconds:
                 time.sleep(1)
                 memory.append((time.monotonic() - began, resident_memory(process.pid)))
-            disturbing.join()
+            disturbing.result()
             requests.end()
     return report(requests, memory, settled)
 

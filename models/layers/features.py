@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import keras
+from keras import layers
 
 PREFIX = "stride_"
 
 
-def stride_name(stride: int) -> str:
-    """The name of the last layer whose output is ``stride`` times smaller than the picture."""
-    return f"{PREFIX}{stride}"
+def stride_map(x, stride: int):
+    """Names the last map that is ``stride`` times smaller than the picture; changes nothing.
+
+    The name is a layer's of its own, so that the layers that own weights keep their published ones.
+    """
+    return layers.Identity(name=f"{PREFIX}{stride}")(x)
 
 
 def features(model: keras.Model) -> keras.Model:

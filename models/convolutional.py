@@ -9,7 +9,7 @@ Input [batch, steps, channels], [batch, height, width, channels] or [batch, fram
 channels]; output [batch, classes] float32 logits. ``features``: the last map of each block,
 strides 1, 2, 4 …
 
-Parameters with the defaults (28x28x1, ten classes): 93,322, of which 192 in normalisation.
+Parameters with the defaults (28x28x1, ten classes): 94,634, of which 94,186 are trained.
 """
 
 from __future__ import annotations

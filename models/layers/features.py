@@ -16,6 +16,25 @@ def stride_map(x, stride: int):
     return layers.Identity(name=f"{PREFIX}{stride}")(x)
 
 
+class Strides:
+    """Names the map in front of each halving by its stride.
+
+    Args:
+        stride: how much smaller the first map is than the picture.
+    """
+
+    def __init__(self, stride: int):
+        self.stride = stride
+
+    def before(self, x, stride: int):
+        """``x``, named if a layer of ``stride`` is about to halve it."""
+        if stride == 1:
+            return x
+        x = stride_map(x, self.stride)
+        self.stride *= 2
+        return x
+
+
 def features(model: keras.Model) -> keras.Model:
     """The model that shares ``model``'s weights and answers its maps by stride.
 

@@ -155,7 +155,7 @@ def _size(variables: list) -> int:
 
 def _layers(opened: h5py.File, file: str) -> Iterator[tuple[str, list[h5py.Dataset]]]:
     """The name and the arrays of each layer with weights, in the file's order."""
-    group = opened["model_weights"] if "model_weights" in opened else opened
+    group = opened.get("model_weights", opened)
     names = list(_names(group, "layer_names"))
     if not names:
         raise ValueError(

@@ -380,7 +380,7 @@ def mobilenet_v3(
     x = layers.Conv2D(hidden, 1, name="conv_2")(x)
     x = layers.Dropout(dropout, name="dropout")(activation(True, "conv_2_activation")(x))
     model = _classified(x, inputs, num_classes, "logits", f"mobilenet_v3_{size}")
-    return initialised(model, weights, _published_v3(size, width, minimalistic))
+    return initialised(model, weights, _published_v3(size, width, minimalistic), top=2)
 
 
 def mobilenet_v3_small(
@@ -439,6 +439,4 @@ def _published_v3(size: str, width: float, minimalistic: bool) -> Published | No
         return None
     md5, headless_md5 = V3_HASHES[variant]
     file = f"{FOLDER}/mobilenet_v3/weights_mobilenet_v3_{variant}_float"
-    return Published(
-        f"{file}.h5", md5, f"{file}_no_top_v2.h5", headless_md5, convention="bytes", top=2
-    )
+    return Published(f"{file}.h5", md5, f"{file}_no_top_v2.h5", headless_md5, convention="bytes")

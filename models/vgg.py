@@ -39,7 +39,6 @@ WEIGHTS = {
         f"{FOLDER}/vgg16/vgg16_{FILE}_notop.h5",
         "6d6bbae143d832006294945121d1f1fc",
         convention="caffe",
-        top=3,
     ),
     "vgg19": Published(
         f"{FOLDER}/vgg19/vgg19_{FILE}.h5",
@@ -47,7 +46,6 @@ WEIGHTS = {
         f"{FOLDER}/vgg19/vgg19_{FILE}_notop.h5",
         "253f8cb515780f3b799900260a226db6",
         convention="caffe",
-        top=3,
     ),
 }
 
@@ -83,7 +81,7 @@ def vgg(
         x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
     outputs = layers.Dense(num_classes, dtype="float32", name="predictions")(x)
     model = keras.Model({"image": inputs}, outputs, name=f"vgg{depth}")
-    return initialised(model, weights, WEIGHTS[model.name])
+    return initialised(model, weights, WEIGHTS[model.name], top=3)
 
 
 def vgg16(

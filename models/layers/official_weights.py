@@ -40,7 +40,6 @@ class Published:
         md5: its hash, where one is published.
         headless_url: the file without the top.
         headless_md5: its hash, where one is published.
-        top: the number of layers with weights in the top.
         convention: what the weights expect pixels to be, by its name in ``CONVENTIONS``.
     """
 
@@ -49,7 +48,6 @@ class Published:
     headless_url: str
     headless_md5: str | None
     convention: Convention
-    top: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Loaded:
 
 
 def initialised(
-    model: keras.Model, weights: str | None, published: Published | None
+    model: keras.Model, weights: str | None, published: Published | None, *, top: int = 1
 ) -> keras.Model:
     """``model``, with the published weights if they are asked for; says how many were read.
 
@@ -82,17 +80,18 @@ def initialised(
         model: freshly built.
         weights: "imagenet" to download the official file, the path of one, or None.
         published: the files of this variant, or None where there are none.
+        top: the number of layers with weights in the model's top.
 
     Raises:
         ValueError: for a file that cannot be had, is damaged or belongs to another architecture.
     """
     if weights is None:
         return model
-    if published is None:
-        raise ValueError(f"no official weights are published for this variant of {model.name}")
     if weights == "imagenet":
+        if published is None:
+            raise ValueError(f"no official weights are published for this variant of {model.name}")
         weights = _download(published, headless=model.output_shape[-1] != IMAGENET_CLASSES)
-    print(load_official(model, weights, published.top))
+    print(load_official(model, weights, top))
     return model
 
 

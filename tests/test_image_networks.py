@@ -290,7 +290,7 @@ def test_compound_scaling_gives_the_published_networks_rounded() -> None:
 def test_one_builder_convolves_time_pictures_and_films() -> None:
     for sides in ((16,), (16, 12), (4, 8, 8)):
         model = convolutional_network((*sides, 2), 3)
-        assert model(np.zeros((2, *sides, 2), "float32")).shape == (2, 3)
+        assert model({"image": np.zeros((2, *sides, 2), "float32")}).shape == (2, 3)
     with pytest.raises(ValueError, match="1, 2 or 3 spatial dimensions"):
         convolutional_network((4,), 3)
     with pytest.raises(ValueError, match="3 blocks need 4 or more places along each dimension"):

@@ -440,3 +440,12 @@ def _published_v3(size: str, width: float, minimalistic: bool) -> Published | No
     md5, headless_md5 = V3_HASHES[variant]
     file = f"{FOLDER}/mobilenet_v3/weights_mobilenet_v3_{variant}_float"
     return Published(f"{file}.h5", md5, f"{file}_no_top_v2.h5", headless_md5, convention="bytes")
+
+
+# The published files of the variants that are the defaults.
+WEIGHTS = {
+    "mobilenet": _published_v1(1.0, (224, 224, 3)),
+    "mobilenet_v2": _published_v2(1.0, (224, 224, 3)),
+    "mobilenet_v3_small": _published_v3("small", 1.0, minimalistic=False),
+    "mobilenet_v3_large": _published_v3("large", 1.0, minimalistic=False),
+}

@@ -10,9 +10,12 @@ import argparse
 import difflib
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 
-os.environ.setdefault("KERAS_BACKEND", "numpy")  # nothing is computed, and it loads at once
+if __name__ == "__main__" and os.environ.setdefault("KERAS_BACKEND", "numpy") == "numpy":
+    # Nothing is computed here. Keras would load TensorFlow only to ask whether it is there.
+    sys.modules.setdefault("tensorflow", None)
 
 from models.cards.catalogue import Card, Family, card, families
 from models.cards.drawing import draw

@@ -9,8 +9,9 @@ Input [batch, height, width, channels], 32 pixels or more a side (the paper's 22
 Parameters: 138,357,544 (16 layers), 143,667,240 (19); without the three dense layers 14,714,688
 and 20,024,384.
 
-Deviations: weights start as in He et al. 2015, which needs no shallower network trained first. At
-another size of picture the first dense layer has another number of inputs.
+Deviations: weights start as in Glorot and Bengio 2010, which the authors found after their
+submission to need no shallower network trained first. At another size of picture the first dense
+layer has another number of inputs.
 """
 
 from __future__ import annotations
@@ -68,16 +69,15 @@ def vgg(
         weights: path of an official file, or imagenet to download it.
     """
     x = inputs = picture_input(f"VGG-{depth}", input_shape, SMALLEST_SIDE)
-    start = {"activation": "relu", "kernel_initializer": "he_normal"}
     for block, (count, channels) in enumerate(zip(CONVOLUTIONS[depth], CHANNELS, strict=True), 1):
         for number in range(1, count + 1):
             name = f"block{block}_conv{number}"
-            x = layers.Conv2D(channels, 3, padding="same", name=name, **start)(x)
+            x = layers.Conv2D(channels, 3, padding="same", activation="relu", name=name)(x)
         x = stride_map(x, 2 ** (block - 1))
         x = layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
     x = layers.Flatten(name="flatten")(x)
     for name in ("fc1", "fc2"):
-        x = layers.Dense(4096, name=name, **start)(x)
+        x = layers.Dense(4096, activation="relu", name=name)(x)
         x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
     outputs = layers.Dense(num_classes, dtype="float32", name="predictions")(x)
     model = keras.Model({"image": inputs}, outputs, name=f"vgg{depth}")

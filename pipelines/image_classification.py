@@ -84,7 +84,7 @@ def photographs(size: int, *, scaling: str = "data", **recipe: Any) -> dict[str,
 
     Args:
         size: the side of the pictures.
-        scaling: what the network expects of pixels where it scales them itself.
+        scaling: what the published weights or the network's own first layers expect of pixels.
         recipe: how it is fitted.
     """
     return {
@@ -122,11 +122,11 @@ application = Application(
         "network_in_network": Variant(network_in_network, **photographs(32)),
         "alexnet": Variant(alexnet, **photographs(67, **UNNORMALISED)),
         "alexnet_one_tower": Variant(alexnet_one_tower, **photographs(67, **UNNORMALISED)),
-        "vgg16": Variant(vgg16, **photographs(32, **UNNORMALISED)),
-        "vgg19": Variant(vgg19, **photographs(32, **UNNORMALISED)),
+        "vgg16": Variant(vgg16, **photographs(32, scaling="caffe", **UNNORMALISED)),
+        "vgg19": Variant(vgg19, **photographs(32, scaling="caffe", **UNNORMALISED)),
         "googlenet": Variant(googlenet, **photographs(64)),
-        "inception_v3": Variant(inception_v3, **photographs(75)),
-        "inception_resnet_v2": Variant(inception_resnet_v2, **photographs(75)),
+        "inception_v3": Variant(inception_v3, **photographs(75, scaling="tf")),
+        "inception_resnet_v2": Variant(inception_resnet_v2, **photographs(75, scaling="tf")),
         "resnet20": Variant(resnet20, **CIFAR_RESNET),
         "resnet32": Variant(resnet32, **CIFAR_RESNET),
         "resnet44": Variant(resnet44, **CIFAR_RESNET),
@@ -136,11 +136,11 @@ application = Application(
         ),
         "resnet18": Variant(resnet18, **photographs(64)),
         "resnet34": Variant(resnet34, **photographs(64)),
-        "resnet50": Variant(resnet50, **photographs(64)),
-        "resnet101": Variant(resnet101, **photographs(64)),
-        "resnet152": Variant(resnet152, **photographs(64)),
-        "mobilenet": Variant(mobilenet, **photographs(64)),
-        "mobilenet_v2": Variant(mobilenet_v2, **photographs(64)),
+        "resnet50": Variant(resnet50, **photographs(64, scaling="caffe")),
+        "resnet101": Variant(resnet101, **photographs(64, scaling="caffe")),
+        "resnet152": Variant(resnet152, **photographs(64, scaling="caffe")),
+        "mobilenet": Variant(mobilenet, **photographs(64, scaling="tf")),
+        "mobilenet_v2": Variant(mobilenet_v2, **photographs(64, scaling="tf")),
         "mobilenet_v3_small": Variant(mobilenet_v3_small, **photographs(64, scaling="bytes")),
         "mobilenet_v3_large": Variant(mobilenet_v3_large, **photographs(64, scaling="bytes")),
         "efficientnet_b0": Variant(efficientnet_b0, **photographs(64, scaling="bytes")),

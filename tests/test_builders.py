@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import inspect
 import math
-import pathlib
-import pkgutil
 from typing import Any
 
 import keras
@@ -15,7 +12,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-import models
+from models.cards.catalogue import families
 from models.layers.shapes_alone import shapes_alone
 from tests.conftest import run_python
 
@@ -169,35 +166,9 @@ def sample(row: Row, model: keras.Model, batch: int = 4) -> dict[str, np.ndarray
     }
 
 
-def public_builders() -> set[str]:
-    """``module.function`` of every function that returns a model."""
-    folder = pathlib.Path(models.__file__).parent
-    names = [module.name for module in pkgutil.iter_modules([str(folder)]) if not module.ispkg]
-    return {
-        f"{name}.{function}"
-        for name in names
-        for function, value in vars(importlib.import_module(f"models.{name}")).items()
-        if inspect.isfunction(value)
-        and value.__module__ == f"models.{name}"
-        and not function.startswith("_")
-        and is_builder(value)
-    }
-
-
-def is_builder(function) -> bool:
-    """Whether a function returns a model and has a default, the paper's, for every argument."""
-    signature = inspect.signature(function)
-    defaults = [
-        parameter.default
-        for parameter in signature.parameters.values()
-        if parameter.kind != parameter.VAR_KEYWORD
-    ]
-    model = str(signature.return_annotation).endswith("Model")
-    return model and inspect.Parameter.empty not in defaults
-
-
 def test_every_builder_has_a_row() -> None:
-    assert public_builders() == {row.builder for row in ROWS}
+    builders = {f"{family.name}.{name}" for family in families() for name in family.builders}
+    assert builders == {row.builder for row in ROWS}
 
 
 @each_row

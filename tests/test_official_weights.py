@@ -14,12 +14,15 @@ import pytest
 from keras import applications
 from keras.src.legacy.saving import legacy_h5_format
 
+from models.cards.catalogue import families
 from models.efficientnet import DEVIATIONS
 from models.layers.features import features
 from models.layers.official_weights import load_official
 from models.mobilenet import mobilenet, mobilenet_v3_small
 from models.resnet import resnet50
 from models.vgg import vgg16
+from pipelines.image_classification import application
+from tests.conftest import run_python
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,6 +257,37 @@ def test_other_files_are_refused(tmp_path) -> None:
 def test_variant_without_published_weights_says_so(published) -> None:
     with pytest.raises(ValueError, match="no official weights are published for this variant"):
         mobilenet((32, 32, 3), width=0.3, weights="imagenet")
+
+
+def test_application_shows_each_architecture_pixels_as_its_weights_expect() -> None:
+    published = {n: weights for family in families() for n, weights in family.weights.items()}
+    assert len(published) == 17
+    for name, weights in published.items():
+        variant = application.architectures[name]
+        assert variant.preprocess["scaling"] == weights.convention, name
+
+
+def test_download_that_fails_is_one_clear_line(tmp_path) -> None:
+    program = """
+from models.mobilenet import mobilenet_v3_small
+try:
+    mobilenet_v3_small(weights="imagenet")
+except ValueError as error:
+    print(error)
+"""
+    nowhere = "http://127.0.0.1:9"  # no proxy listens there
+    result = run_python(
+        *("-c", program),
+        environment={
+            "KERAS_BACKEND": "numpy",
+            "KERAS_HOME": str(tmp_path),
+            "http_proxy": nowhere,
+            "https_proxy": nowhere,
+        },
+    )
+    told = result.stdout.splitlines()[-1]
+    assert told.startswith("cannot download https://storage.googleapis.com/tensorflow/keras-")
+    assert "weights_mobilenet_v3_small_224_1.0_float.h5; fetch it elsewhere" in told
 
 
 def test_vgg_of_another_picture_size_keeps_the_backbone_only(tmp_path, capsys) -> None:

@@ -28,7 +28,6 @@ def network_in_network(
     input_shape: tuple[int, int, int] = (32, 32, 3),
     num_classes: int = 10,
     *,
-    width: float = 1.0,
     dropout: float = 0.5,
 ) -> keras.Model:
     """Three small networks that slide over the picture, each a convolution and two of 1x1.
@@ -36,7 +35,6 @@ def network_in_network(
     Args:
         input_shape: height, width and channels of a picture.
         num_classes: number of classes.
-        width: factor of the number of maps.
         dropout: share of the values that a training step leaves out after each pooling.
     """
     x = inputs = picture_input("Network in network", input_shape, SMALLEST_SIDE)
@@ -44,7 +42,6 @@ def network_in_network(
     for block, (size, maps) in enumerate(BLOCKS, 1):
         for number, own in enumerate(maps, 1):
             name = f"block{block}_conv{number}"
-            own = max(1, round(width * own))  # noqa: PLW2901
             x = layers.Conv2D(own, size if number == 1 else 1, name=name, **start)(x)
         x = stride_map(x, 2 ** (block - 1))
         if block < len(BLOCKS):

@@ -22,6 +22,8 @@ from models.layers.normalization import LocalResponseNormalization
 from models.layers.picture import halving_padding
 from models.layers.shapes_alone import shapes_alone
 from models.resnet import resnet18, resnet20, resnet50
+from serving.export import export_run
+from tests.conftest import train
 
 PICTURE = (40, 48, 3)
 
@@ -295,3 +297,30 @@ def test_one_builder_convolves_time_pictures_and_films() -> None:
         convolutional_network((4,), 3)
     with pytest.raises(ValueError, match="3 blocks need 4 or more places along each dimension"):
         convolutional_network((3, 8, 1), 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "alexnet",
+        "convolutional_network",
+        "efficientnet_b0",
+        "googlenet",
+        "inception_resnet_v2",
+        "mobilenet",
+        "mobilenet_v2",
+        "mobilenet_v3_small",
+        "network_in_network",
+        "resnet50",
+        "vgg16",
+    ],
+)
+def test_each_family_trains_and_exports_with_one_command(name: str, command, tmp_path) -> None:
+    options = ("--architecture", name, "--smoke", "--batch_size", "4", "--run", "smoke")
+    finished = command(train("image_classification"), *options, "--runs_dir", tmp_path)
+    assert finished.status == 0, finished.err
+    run = tmp_path / "image_classification" / "smoke"
+    # The export compares the reloaded version with the model in process.
+    version = export_run(run, model_base_path=tmp_path / "exports")
+    assert (version / "saved_model.pb").exists()

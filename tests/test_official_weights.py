@@ -261,7 +261,7 @@ def test_variant_without_published_weights_says_so(published) -> None:
 
 def test_application_shows_each_architecture_pixels_as_its_weights_expect() -> None:
     published = {n: weights for family in families() for n, weights in family.weights.items()}
-    assert len(published) == 17
+    assert len(published) == 19
     for name, weights in published.items():
         variant = application.architectures[name]
         assert variant.preprocess["scaling"] == weights.convention, name

@@ -123,18 +123,31 @@ class ImagePreprocessor(Preprocessor):
         kind = require_pictures(self._kind(images))
         readers = [self._plain, self._jpeg, self._png_of_many_bits]
         readers += [self._as_grey] if self.channels == 1 else []
-        rows = [tf.where(tf.equal(kind, k))[:, 0] for k in range(len(readers))]
-        # One loop a kind, without branches: a branch costs its time even where it isn't taken.
-        pixels = [
-            tf.map_fn(
-                lambda picture, read=read: self._fitted(read(picture)),
-                tf.gather(images, own),
-                fn_output_signature=tf.TensorSpec((*self.size, self.channels), tf.uint8),
-            )
-            for read, own in zip(readers, rows, strict=True)
-        ]
-        order = tf.argsort(tf.concat(rows, 0))
-        return {"image": tf.gather(tf.concat(pixels, 0), order)}
+
+        def sorted_by_kind():
+            # One loop a kind, without branches: a branch costs its time even where it isn't taken.
+            rows = [tf.where(tf.equal(kind, k))[:, 0] for k in range(len(readers))]
+            pixels = [
+                self._read(read, tf.gather(images, own))
+                for read, own in zip(readers, rows, strict=True)
+            ]
+            return tf.gather(tf.concat(pixels, 0), tf.argsort(tf.concat(rows, 0)))
+
+        # Most batches hold pictures of the commonest kind alone: there is nothing to put in order.
+        pixels = tf.cond(
+            tf.reduce_all(tf.equal(kind, 0)),
+            lambda: self._read(self._plain, images),
+            sorted_by_kind,
+        )
+        return {"image": pixels}
+
+    def _read(self, read, images):
+        """[batch] encoded pictures of one kind → uint8 [batch, height, width, channels]."""
+        return tf.map_fn(
+            lambda picture: self._fitted(read(picture)),
+            images,
+            fn_output_signature=tf.TensorSpec((*self.size, self.channels), tf.uint8),
+        )
 
     def model_inputs(self, features: dict) -> dict:
         """Pixels [batch, height, width, channels] → float32 as ``scaling`` says."""

@@ -30,7 +30,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m serving.server",
         allow_abbrev=False,
-        description="Serves SavedModels over gRPC with TensorFlow Serving's contract.",
+        description="Serves SavedModels over gRPC and REST with TensorFlow Serving's contract.",
     )
 
     def boolean(name: str, default: bool, help: str) -> None:
@@ -57,6 +57,43 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=4 * (os.cpu_count() or 1),
         help="requests answered at a time (4 × CPUs)",
     )
+    boolean("--enable_grpc_healthcheck_service", False, "serve grpc.health.v1 (false)")
+    parser.add_argument(
+        "--ssl_config_file",
+        default="",
+        help="text SSLConfig with keys and certificates: TLS on the gRPC port (none)",
+    )
+    parser.add_argument(
+        "--rest_api_port", type=int, default=0, help="TCP port of the REST interface; 0: none (0)"
+    )
+    parser.add_argument(
+        "--rest_api_num_threads",
+        type=int,
+        default=4 * (os.cpu_count() or 1),
+        help="REST requests answered at a time (4 × CPUs)",
+    )
+    parser.add_argument(
+        "--rest_api_timeout_in_ms",
+        type=int,
+        default=30_000,
+        help="milliseconds until a REST request is given up (30000)",
+    )
+    boolean(
+        "--rest_api_enable_cors_support",
+        False,
+        "let web pages of other origins ask the REST interface (false)",
+    )
+    parser.add_argument(
+        "--monitoring_config_file",
+        default="",
+        help="text MonitoringConfig: Prometheus metrics on the REST port (none)",
+    )
+    boolean("--enable_batching", False, "answer requests that wait together in one run (false)")
+    parser.add_argument(
+        "--batching_parameters_file",
+        default="",
+        help="text BatchingParameters for --enable_batching (TensorFlow Serving's defaults)",
+    )
     parser.add_argument(
         "--model_name", default="default", help="name of the only model (%(default)s)"
     )
@@ -67,6 +104,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--model_config_file",
         default="",
         help="text ModelServerConfig that lists the models; overrides the two flags above",
+    )
+    parser.add_argument(
+        "--model_config_file_poll_wait_seconds",
+        type=float,
+        default=0,
+        help="seconds between two readings of --model_config_file; 0: read once (0)",
     )
     boolean(
         "--allow_version_labels_for_unavailable_models",
@@ -104,9 +147,27 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=0,
         help="operations that run at a time; 0: TensorFlow decides (0)",
     )
+    parser.add_argument(
+        "--tensorflow_session_config_file",
+        default="",
+        help="text ConfigProto of the sessions, e.g. gpu_options { allow_growth: true } (none)",
+    )
+    parser.add_argument(
+        "--per_process_gpu_memory_fraction",
+        type=float,
+        default=0,
+        help="share of each GPU's memory to take at once; 0: TensorFlow decides (0)",
+    )
+    boolean(
+        "--enable_serialization_as_tensor_content",
+        False,
+        "answer numbers as tensor_content instead of one value per element (false)",
+    )
     options = parser.parse_args(arguments)
     if not options.port and not options.grpc_socket_path:
         parser.error("nothing to listen on: give --port or --grpc_socket_path")
+    if options.rest_api_port and options.rest_api_port == options.port:
+        parser.error("--rest_api_port must differ from --port")
     if not options.model_base_path and not options.model_config_file:
         parser.error("nothing to serve: give --model_base_path or --model_config_file")
     return options

@@ -1,60 +1,100 @@
-"""The gRPC services: PredictionService and ModelService."""
+"""The gRPC services: the core's answers, as gRPC sends them; and whether the server is well."""
 
 from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable
+from concurrent import futures
 
 import grpc
+from grpc_health.v1 import health, health_pb2
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
-from serving.server.errors import as_status, invalid_argument, not_found, shorten
-from serving.server.models import ModelManager
-from serving.server.predict import predict, remaining_ms
+from serving.server import metrics
+from serving.server.core import Core
+from serving.server.errors import StatusError, as_status, shorten
 
 _log = logging.getLogger(__name__)
-_METADATA_FIELD = "signature_def"
+
+# gRPC gives a client that sets no deadline one in the far future.
+_LONGEST_WAIT_SECONDS = 10**9
+
+# The methods that have metrics, as in TensorFlow Serving.
+_COUNTED = {"Predict", "Classify", "Regress"}
 
 
 def _answering(method: Callable) -> Callable:
     """Turns every exception of a method into a gRPC status, so that none ends the server."""
+    api = method.__name__
 
     @functools.wraps(method)
     def answer(self, request, context):
+        started, status = time.perf_counter(), None
         try:
-            if not request.HasField("model_spec"):
-                raise invalid_argument("Missing ModelSpec")
             return method(self, request, context)
         except Exception as error:
             status = as_status(error)
+        finally:
+            if api in _COUNTED:
+                metrics.request_ended(request.model_spec.name, api, "GRPC", started, status)
         if status.code == grpc.StatusCode.INTERNAL:
-            _log.error("%s failed: %s", method.__name__, status.message)
+            _log.error("%s failed: %r", api, shorten(status.message))
         context.abort(status.code, shorten(status.message))
 
     return answer
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata."""
+def _remaining_ms(context: grpc.ServicerContext) -> int:
+    """Milliseconds until the client stops waiting; 0 if it waits without end."""
+    seconds = context.time_remaining()
+    if seconds is None or seconds > _LONGEST_WAIT_SECONDS:
+        return 0
+    if seconds <= 0:
+        raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+    return max(1, int(seconds * 1000))
 
-    def __init__(self, manager: ModelManager):
-        self._manager = manager
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """What models answer, and what they can be asked."""
+
+    def __init__(self, core: Core):
+        self._core = core
 
     @_answering
     def Predict(  # noqa: N802
         self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> predict_pb2.PredictResponse:
-        with self._manager.use(request.model_spec) as (number, model):
-            response = predict(model, request, remaining_ms(context))
-        response.model_spec.version.value = number
-        return response
+        return self._core.predict(request, _remaining_ms(context))
+
+    @_answering
+    def Classify(  # noqa: N802
+        self, request: classification_pb2.ClassificationRequest, context: grpc.ServicerContext
+    ) -> classification_pb2.ClassificationResponse:
+        return self._core.classify(request, _remaining_ms(context))
+
+    @_answering
+    def Regress(  # noqa: N802
+        self, request: regression_pb2.RegressionRequest, context: grpc.ServicerContext
+    ) -> regression_pb2.RegressionResponse:
+        return self._core.regress(request, _remaining_ms(context))
+
+    @_answering
+    def MultiInference(  # noqa: N802
+        self, request: inference_pb2.MultiInferenceRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.MultiInferenceResponse:
+        return self._core.multi_inference(request, _remaining_ms(context))
 
     @_answering
     def GetModelMetadata(  # noqa: N802
@@ -62,29 +102,14 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         request: get_model_metadata_pb2.GetModelMetadataRequest,
         context: grpc.ServicerContext,
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        if not request.metadata_field:
-            raise invalid_argument(
-                "GetModelMetadataRequest must specify at least one metadata_field"
-            )
-        for field in request.metadata_field:
-            if field != _METADATA_FIELD:
-                raise invalid_argument(f"Metadata field {field} is not supported")
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        with self._manager.use(request.model_spec) as (number, model):
-            for name, signature in model.signatures.items():
-                signatures.signature_def[name].CopyFrom(signature)
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
-        response.model_spec.name = request.model_spec.name
-        response.model_spec.version.value = number
-        response.metadata[_METADATA_FIELD].Pack(signatures)
-        return response
+        return self._core.metadata(request)
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus."""
+    """Which models are there."""
 
-    def __init__(self, manager: ModelManager):
-        self._manager = manager
+    def __init__(self, core: Core):
+        self._core = core
 
     @_answering
     def GetModelStatus(  # noqa: N802
@@ -92,20 +117,41 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         request: get_model_status_pb2.GetModelStatusRequest,
         context: grpc.ServicerContext,
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        name = request.model_spec.name
-        versions = self._manager.versions(name)
-        if not versions:
-            raise not_found(f"Could not find any versions of model {name}")
-        if request.model_spec.HasField("version"):
-            number = request.model_spec.version.value
-            versions = [version for version in versions if version.number == number]
-            if not versions:
-                raise not_found(f"Could not find version {number} of model {name}")
-        response = get_model_status_pb2.GetModelStatusResponse()
-        for version in versions:
-            entry = response.model_version_status.add(version=version.number, state=version.state)
-            entry.status.SetInParent()
-            if version.error:
-                entry.status.error_code = version.error.code.value[0]
-                entry.status.error_message = version.error.message
+        return self._core.status(request)
+
+    def HandleReloadConfigRequest(  # noqa: N802
+        self,
+        request: model_management_pb2.ReloadConfigRequest,
+        context: grpc.ServicerContext,
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Tells an error twice: as the call's status and in the response."""
+        try:
+            return self._core.reload(request, waiting=context.is_active)
+        except Exception as error:
+            status = as_status(error)
+        _log.error("ReloadConfig failed: %r", shorten(status.message))
+        context.set_code(status.code)
+        context.set_details(shorten(status.message))
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.error_code = status.code.value[0]
+        response.status.error_message = status.message
         return response
+
+
+class Health(health.HealthServicer):
+    """grpc.health.v1: well as long as it answers; models have GetModelStatus.
+
+    A thread of its own answers, for a server whose threads are all busy is not ill.
+    """
+
+    def __init__(self):
+        super().__init__()
+        for name in ("", "ModelService", "PredictionService"):  # not their full names
+            self.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def Check(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
+        return super().Check(request, context)
+
+    Check.experimental_thread_pool = futures.ThreadPoolExecutor(1)

@@ -32,9 +32,11 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 from models.layers.features import Strides, stride_map
+from models.layers.normalization import ChannelNormalization
 from models.layers.official_weights import Published, initialised
 from models.layers.picture import halving_padding, picture_input
 from models.layers.squeeze_excitation import squeeze_excitation
@@ -185,11 +187,10 @@ def block(x, maps: int, expansion: int, kernel: int, stride: int, drop: float, n
 
 def standardised(x):
     """Pixels from 0 to 255 → as the published weights expect them."""
-    x = layers.Rescaling(1 / 255, name="rescaling")(x)
-    x = layers.Normalization(axis=-1, name="normalization")(x)
+    x = ChannelNormalization(name="normalization")(x * (1 / 255))
     if x.shape[-1] != len(DEVIATIONS):
         return x
-    return layers.Rescaling([1 / math.sqrt(d) for d in DEVIATIONS], name="rescaling_again")(x)
+    return x * np.array([1 / math.sqrt(d) for d in DEVIATIONS], "float32")
 
 
 def efficientnet(

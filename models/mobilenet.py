@@ -334,7 +334,7 @@ def mobilenet_v3(
 
     rows, hidden = {"small": (SMALL, 1024), "large": (LARGE, 1280)}[size]
     inputs = picture_input("MobileNetV3", input_shape, SMALLEST_SIDE)
-    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescaling")(inputs)
+    x = inputs * (1 / 127.5) - 1.0
     x = normalised_convolution(
         x, 16, 3, "conv", "conv_bn", activation(True, "conv_activation"), stride=2
     )

@@ -257,7 +257,7 @@ FAMILIES = {row.builder.split(".")[0]: row.builder for row in reversed(ROWS)}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(FAMILIES.values()))
+@pytest.mark.parametrize("name", [*sorted(FAMILIES.values()), "mobilenet.mobilenet_v3_small"])
 def test_a_builder_of_each_family_learns_on_jax_without_tensorflow(name: str) -> None:
     result = run_python("-c", JAX_PROGRAM, name, environment={"KERAS_BACKEND": "jax"})
     assert result.stdout == "done\n", result.stderr

@@ -164,7 +164,7 @@ def test_every_layer_answers_as_in_keras_applications(
         outputs(reference, pictures),
         strict=True,
     ):
-        if isinstance(layer, keras.layers.Normalization):
+        if isinstance(other, keras.layers.Normalization):
             continue  # before the second division
         if getattr(other, "activation", None) is keras.activations.linear:
             expected = np.array(layer.activation(expected))  # noqa: PLW2901, a layer of its own

@@ -7,11 +7,13 @@ import math
 import keras
 from keras import layers
 
+from models.layers.normalization import ChannelNormalization
+
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 # A few operations a value: papers leave them out.
-FREE = (layers.BatchNormalization, layers.LayerNormalization, layers.Normalization)
+FREE = (layers.BatchNormalization, layers.LayerNormalization, ChannelNormalization)
 
 
 def multiply_adds(model: keras.Model) -> int | None:

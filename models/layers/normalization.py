@@ -1,4 +1,4 @@
-"""Normalisation that the field used before batch normalisation."""
+"""Normalisation other than by batches."""
 
 from __future__ import annotations
 
@@ -40,3 +40,27 @@ class LocalResponseNormalization(layers.Layer):
     def get_config(self):
         own = {"size": self.size, "k": self.k, "alpha": self.alpha, "beta": self.beta}
         return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class ChannelNormalization(layers.Layer):
+    """Subtracts a mean and divides by a deviation, by channel, both read from a file of weights.
+
+    [batch, height, width, channels] → the same shape. It owns what ``keras.layers.Normalization``
+    owns (mean, variance and a count), but unlike that layer it runs where TensorFlow is missing.
+    """
+
+    def build(self, input_shape):
+        shape = (input_shape[-1],)
+        options = {"trainable": False}
+        self.mean = self.add_weight(name="mean", shape=shape, initializer="zeros", **options)
+        self.variance = self.add_weight(name="variance", shape=shape, initializer="ones", **options)
+        self.count = self.add_weight(
+            name="count", shape=(), initializer="zeros", dtype="int32", **options
+        )
+
+    def call(self, x):
+        return (x - self.mean) / ops.maximum(ops.sqrt(self.variance), keras.config.epsilon())
+
+    def compute_output_shape(self, input_shape):
+        return input_shape

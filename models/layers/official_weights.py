@@ -121,11 +121,9 @@ def load_official(model: keras.Model, file: str, top: int = 1) -> Loaded:
             if same < backbone or len(saved) not in (backbone, len(own)):
                 raise ValueError(f"{file} is not of {model.name}: {_difference(own, saved, same)}")
             read = len(own) if same == len(own) else backbone
-            for (layer, variables), (_, arrays) in zip(own[:read], saved, strict=False):
+            for (_, variables), (_, arrays) in zip(own[:read], saved, strict=False):
                 for variable, array in zip(variables, arrays, strict=True):
                     variable.assign(np.asarray(array))
-                if isinstance(layer, keras.layers.Normalization):
-                    layer.finalize_state()  # it computes with copies of its weights
             fresh = "" if read == len(own) else f"the top is new: {_difference(own, saved, same)}"
     except (OSError, KeyError, RuntimeError) as error:
         raise ValueError(f"{file} is damaged or no HDF5 file: {error}") from None

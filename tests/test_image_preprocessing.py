@@ -7,6 +7,7 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.applications import imagenet_utils
 from PIL import Image, ImageOps
 
 from pipelines.engine.application import UserError
@@ -241,6 +242,22 @@ def test_fit_learns_labels_and_exact_moments() -> None:
     scaled = preprocessor.model_inputs({"image": tf.constant(pixels)})["image"].numpy()
     np.testing.assert_allclose(scaled.mean(axis=(0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(scaled.std(axis=(0, 1, 2)), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(("scaling", "mode"), [("bytes", None), ("tf", "tf"), ("caffe", "caffe")])
+def test_scaling_of_published_weights_is_that_of_keras_applications(scaling: str, mode) -> None:
+    preprocessor = ImagePreprocessor(size=SIDES, scaling=scaling)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *SIDES, 3), dtype=np.uint8)
+    expected = pixels.astype("float32")
+    if mode:
+        expected = imagenet_utils.preprocess_input(expected, mode=mode)
+    scaled = preprocessor.model_inputs({"image": tf.constant(pixels)})["image"]
+    np.testing.assert_allclose(scaled, expected, rtol=1e-6, atol=1e-5)
+
+
+def test_grey_pictures_have_no_caffe_scaling() -> None:
+    with pytest.raises(UserError, match="scaling caffe is of colours"):
+        ImagePreprocessor(channels=1, scaling="caffe")
 
 
 def test_what_was_learned_is_saved_and_restored(tmp_path) -> None:

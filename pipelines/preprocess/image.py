@@ -22,6 +22,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from models.layers.official_weights import CONVENTIONS
 from pipelines.engine.application import UserError
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.preprocess.preprocessor import Preprocessor
@@ -51,6 +52,9 @@ class ImagePreprocessor(Preprocessor):
             sides, or padded with background at the shorter ones.
         resize: how pixels between pixels are found.
         background: grey level, 0 to 255, of margins, padding and whatever is transparent.
+        scaling: what the model sees of the bytes. data: zero mean and unit variance by channel, as
+            learned from the training split; else what published weights expect, bytes: 0 to 255;
+            tf: -1 to 1; caffe: blue, green, red minus ImageNet's means.
     """
 
     supplies: ClassVar[tuple[str, ...]] = ("input_shape", "num_classes")
@@ -65,6 +69,7 @@ class ImagePreprocessor(Preprocessor):
         fit: Literal["stretch", "crop", "pad"] = "stretch",
         resize: Literal["bilinear", "bicubic", "area", "nearest"] = "bilinear",
         background: int = 0,
+        scaling: Literal["data", "bytes", "tf", "caffe"] = "data",
     ):
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         self.inner = tuple(side - 2 * margin for side in self.size)
@@ -72,11 +77,14 @@ class ImagePreprocessor(Preprocessor):
             raise UserError(f"margin {margin} leaves nothing of size {self.size[0]}x{self.size[1]}")
         if not 0 <= background <= 255:
             raise UserError(f"background is a grey level from 0 to 255, not {background}")
+        if scaling == "caffe" and channels == 1:
+            raise UserError("scaling caffe is of colours; grey pictures need another")
         self.channels = channels
         self.margin = margin
         self.resize = resize
         self.fit_to = fit
         self.background = background
+        self.scaling = scaling
         self.labels: list[str] = []
         self.mean = np.zeros(channels)
         self.variance = np.ones(channels)
@@ -111,7 +119,7 @@ class ImagePreprocessor(Preprocessor):
         Raises:
             tf.errors.InvalidArgumentError: names the first row that is no picture.
         """
-        images = batch["image"]
+        images = tf.convert_to_tensor(batch["image"])
         kind = require_pictures(self._kind(images))
         readers = [self._plain, self._jpeg, self._png_of_many_bits]
         readers += [self._as_grey] if self.channels == 1 else []
@@ -142,15 +150,23 @@ class ImagePreprocessor(Preprocessor):
         )
 
     def model_inputs(self, features: dict) -> dict:
-        """Pixels [batch, height, width, channels] → float32 of zero mean and unit variance."""
+        """Pixels [batch, height, width, channels] → float32 as ``scaling`` says."""
+        reverse, mean, deviation = self._convention()
         # A product with constants: graphs rewrite a quotient, which changes the last bit.
-        scale = (1 / np.sqrt(np.where(self.variance > 0, self.variance, 1))).astype("float32")
-        mean = self.mean.astype("float32")
+        scale, mean = (1 / deviation).astype("float32"), mean.astype("float32")
+        image = tf.reverse(features["image"], [-1]) if reverse else features["image"]
         # On long rows, because TensorFlow is four times slower at spreading three numbers.
-        pixels = features["image"].shape[1] * features["image"].shape[2]
-        rows = tf.reshape(features["image"], [-1, pixels * self.channels])
+        pixels = image.shape[1] * image.shape[2]
+        rows = tf.reshape(image, [-1, pixels * self.channels])
         scaled = (tf.cast(rows, tf.float32) - tf.tile(mean, [pixels])) * tf.tile(scale, [pixels])
         return {"image": tf.reshape(scaled, [-1, *self.size, self.channels])}
+
+    def _convention(self) -> tuple[bool, np.ndarray, np.ndarray]:
+        """Whether channels change places, and the mean and the deviation by channel."""
+        if self.scaling == "data":
+            return False, self.mean, np.sqrt(np.where(self.variance > 0, self.variance, 1))
+        reverse, mean, deviation = CONVENTIONS[self.scaling]
+        return reverse, np.array(mean[: self.channels]), np.array(deviation[: self.channels])
 
     def target(self, batch: dict):
         """``label``: [batch] strings → int32 [batch] class indices.

@@ -18,11 +18,10 @@ NAMES = sorted(recipes())
 MIXES = {"mixup", "cutmix"}
 
 
-def preprocessor(pictures: np.ndarray) -> ImagePreprocessor:
-    """As fitted on these pictures, each of a class of its own."""
+def preprocessor(pictures: np.ndarray, counts: tuple[int, ...]) -> ImagePreprocessor:
+    """As fitted on these pictures, with so many examples of each class."""
     made = ImagePreprocessor(size=pictures.shape[1:3], channels=pictures.shape[3], background=0)
-    made.labels = [f"{number:02}" for number in range(len(pictures))]
-    made.counts = [1] * len(pictures)
+    made.labels, made.counts = [f"{label:02}" for label in range(len(counts))], list(counts)
     colours = pictures.reshape(-1, pictures.shape[3])
     made.mean = colours.mean(axis=0)
     made.covariance = np.atleast_2d(np.cov(colours, rowvar=False, bias=True))
@@ -31,45 +30,56 @@ def preprocessor(pictures: np.ndarray) -> ImagePreprocessor:
 
 def arranged(
     augment: str,
-    order=None,
-    *,
-    pictures=PICTURES,
-    targets=None,
-    epoch=0,
-    seed=3,
-    batch_size=5,
-    training=True,
+    *batches: tuple,
+    pictures: np.ndarray = PICTURES,
+    targets: np.ndarray | None = None,
+    counts: tuple[int, ...] = (1,) * COUNT,
+    seed: int = 3,
+    training: bool = True,
     **options,
-) -> dict[str, np.ndarray]:
-    """``image``, ``target`` and ``weight`` of the pictures ``order``, in their own order."""
-    order = np.arange(len(pictures)) if order is None else order
-    targets = np.arange(len(pictures)) if targets is None else np.asarray(targets)
-    columns = {
-        "features": {"image": pictures[order]},
-        "target": targets[order].astype("int32"),
-        "epoch": np.full(len(order), epoch, "int64"),
-        "index": order.astype("int64"),
+) -> list[dict[str, np.ndarray]]:
+    """``image``, ``target`` and ``weight`` of each batch, which is (numbers of pictures, epoch)."""
+    targets = np.arange(len(pictures)) if targets is None else targets
+    batches = batches or ((np.arange(len(pictures)), 0),)
+
+    def plain():
+        for index, epoch in batches:
+            yield {
+                "features": {"image": pictures[index]},
+                "target": targets[index].astype("int32"),
+                "epoch": np.full(len(index), epoch, "int64"),
+                "index": np.asarray(index, "int64"),
+            }
+
+    row = tf.TensorSpec([None], tf.int64)
+    signature = {
+        "features": {"image": tf.TensorSpec([None, *pictures.shape[1:]], tf.uint8)},
+        "target": tf.TensorSpec([None], tf.int32),
+        "epoch": row,
+        "index": row,
     }
-    dataset = tf.data.Dataset.from_tensor_slices(columns).batch(batch_size)
-    batches = arrange(
-        dataset,
-        preprocessor(pictures),
+    dataset = arrange(
+        tf.data.Dataset.from_generator(plain, output_signature=signature),
+        preprocessor(pictures, counts),
         training=training,
         seed=seed,
-        batch_size=batch_size,
+        batch_size=COUNT,
         augment=augment,
         **options,
     )
-    columns = [{**batch, **batch.pop("features")} for batch in batches.as_numpy_iterator()]
-    return {
-        name: np.concatenate([column[name] for column in columns])[np.argsort(order)]
-        for name in columns[0]
-    }
+    return [batch.pop("features") | batch for batch in dataset.as_numpy_iterator()]
+
+
+def images(augment: str, *batches: tuple, **options) -> list[np.ndarray]:
+    return [batch["image"] for batch in arranged(augment, *batches, **options)]
 
 
 def changed(one: np.ndarray, other: np.ndarray) -> int:
     """How many pictures differ."""
     return (one != other).any(axis=(1, 2, 3)).sum()
+
+
+ALL = np.arange(COUNT)
 
 
 def test_every_name_has_its_recipe() -> None:
@@ -78,53 +88,53 @@ def test_every_name_has_its_recipe() -> None:
 
 @pytest.mark.parametrize("augment", sorted(set(NAMES) - MIXES))
 def test_draws_depend_on_seed_epoch_and_index_alone(augment: str) -> None:
-    images = arranged(augment)["image"]
     shuffled = np.random.default_rng(1).permutation(COUNT)
-    for batch_size in (12, 1):
-        again = arranged(augment, shuffled, batch_size=batch_size)
-        np.testing.assert_array_equal(again["image"], images)
-        np.testing.assert_array_equal(again["target"], np.arange(COUNT))
-    assert changed(arranged(augment, epoch=1)["image"], images) >= 9
-    assert changed(arranged(augment, seed=4)["image"], images) >= 9
+    parts = [(shuffled[:5], 0), (shuffled[5:], 0), *(([number], 0) for number in ALL)]
+    first, later, again, *others = arranged(augment, (ALL, 0), (ALL, 1), (shuffled, 0), *parts)
+    np.testing.assert_array_equal(again["image"], first["image"][shuffled])
+    np.testing.assert_array_equal(again["target"], shuffled)
+    for (numbers, _), batch in zip(parts, others, strict=True):
+        np.testing.assert_array_equal(batch["image"], first["image"][numbers])
+    assert changed(later["image"], first["image"]) >= 9
+    assert changed(images(augment, seed=4)[0], first["image"]) >= 9
 
 
 @pytest.mark.parametrize("augment", sorted(MIXES))
 def test_mixes_depend_on_seed_epoch_index_and_the_batch_alone(augment: str) -> None:
-    first, again = arranged(augment), arranged(augment)
+    first, again, later, part = arranged(augment, (ALL, 0), (ALL, 0), (ALL, 1), (ALL[:7], 0))
     np.testing.assert_array_equal(first["image"], again["image"])
     np.testing.assert_array_equal(first["target"], again["target"])
-    for other in ({"epoch": 1}, {"seed": 4}, {"batch_size": 12}):
-        assert changed(arranged(augment, **other)["image"], first["image"]) >= 9
+    assert changed(later["image"], first["image"]) >= 9
+    assert changed(part["image"], first["image"][:7]) >= 5
+    assert changed(images(augment, seed=4)[0], first["image"]) >= 9
 
 
 @pytest.mark.parametrize("augment", NAMES)
 def test_one_picture_is_augmented_in_many_ways(augment: str) -> None:
     same = np.repeat(PICTURES[:1], 40, axis=0)
     # Not frozen when the graph was traced: neither within a batch, nor in the next, nor later.
-    images = np.concatenate(
-        [arranged(augment, pictures=same, batch_size=8, epoch=epoch)["image"] for epoch in (0, 1)]
-    )
-    kinds = {image.tobytes() for image in images}
-    assert len(kinds) >= (20 if augment in {"crop", "crop_flip"} else 30)
+    parts = [(np.arange(start, start + 20), epoch) for epoch in (0, 1) for start in (0, 20)]
+    many = np.concatenate(images(augment, *parts, pictures=same, counts=(1,) * 40))
+    kinds = {image.tobytes() for image in many}
+    # MixUp of a picture with itself crops alone; there are 35 crops, and 70 with mirror images.
+    assert len(kinds) >= (25 if augment in {"crop", "crop_flip", "mixup", "cutmix"} else 45)
 
 
 @pytest.mark.parametrize("augment", NAMES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_only_training_is_augmented_and_pictures_stay_bytes(augment: str, channels: int) -> None:
+def test_pictures_stay_bytes_of_their_shape(augment: str, channels: int) -> None:
     pictures = PICTURES[..., :channels]
-    plain = arranged(augment, pictures=pictures, training=False)
-    np.testing.assert_array_equal(plain["image"], pictures)
-    np.testing.assert_array_equal(plain["target"], np.arange(COUNT))
-    images = arranged(augment, pictures=pictures)["image"]
-    assert images.shape == pictures.shape
-    assert images.dtype == np.uint8
-    assert changed(images, pictures) >= 9
+    found = images(augment, pictures=pictures)[0]
+    assert found.shape == pictures.shape
+    assert found.dtype == np.uint8
+    assert changed(found, pictures) >= 9
 
 
-def test_none_leaves_everything_as_it_is() -> None:
-    plain = arranged("none")
+@pytest.mark.parametrize("options", [{"augment": "none"}, {"augment": "mixup", "training": False}])
+def test_without_augmentation_and_in_validation_all_stays_as_it_is(options: dict) -> None:
+    [plain] = arranged(**options)
     np.testing.assert_array_equal(plain["image"], PICTURES)
-    np.testing.assert_array_equal(plain["target"], np.arange(COUNT))
+    np.testing.assert_array_equal(plain["target"], ALL)
     assert "weight" not in plain
 
 
@@ -136,8 +146,8 @@ def shifted(picture: np.ndarray, x: int, y: int) -> np.ndarray:
 @pytest.mark.parametrize(("augment", "mirrors"), [("crop", (1,)), ("crop_flip", (1, -1))])
 def test_crops_are_whole_shifts_of_the_picture_or_its_mirror_image(augment, mirrors) -> None:
     seen = set()
-    for epoch in range(12):
-        for image, picture in zip(arranged(augment, epoch=epoch)["image"], PICTURES, strict=True):
+    for batch in images(augment, *((ALL, epoch) for epoch in range(12))):
+        for image, picture in zip(batch, PICTURES, strict=True):
             matches = [
                 (x, y, mirror)
                 for x in range(-3, 4)
@@ -155,7 +165,7 @@ def test_crops_are_whole_shifts_of_the_picture_or_its_mirror_image(augment, mirr
 def test_affine_moves_the_picture_s_centre_of_mass_a_little() -> None:
     blob = np.zeros_like(PICTURES)
     blob[:, 7:9, 11:13] = 255
-    image = arranged("affine", pictures=blob)["image"][..., 0].astype(float)
+    image = images("affine", pictures=blob)[0][..., 0].astype(float)
     total = image.sum(axis=(1, 2))
     y = (image.sum(axis=2) * np.arange(16)).sum(axis=1) / total - 7.5
     x = (image.sum(axis=1) * np.arange(24)).sum(axis=1) / total - 11.5
@@ -166,7 +176,7 @@ def test_affine_moves_the_picture_s_centre_of_mass_a_little() -> None:
 
 
 def test_light_changes_brightness_not_place() -> None:
-    plain, lit = (arranged(augment)["image"] for augment in ("crop_flip", "crop_flip_light"))
+    plain, lit = (images(augment)[0] for augment in ("crop_flip", "crop_flip_light"))
     ratio = [
         np.corrcoef(one[one > 0].ravel(), other[one > 0].ravel())[0, 1]
         for one, other in zip(plain, lit, strict=True)
@@ -176,30 +186,23 @@ def test_light_changes_brightness_not_place() -> None:
 
 
 def test_randaugment_of_no_operation_is_crop_flip_and_of_more_strength_is_stronger() -> None:
-    plain = arranged("crop_flip")["image"]
-    np.testing.assert_array_equal(arranged("randaugment", operations=0)["image"], plain)
-    weak, strong = (arranged("randaugment", magnitude=m)["image"].astype(int) for m in (1, 10))
+    [plain] = images("crop_flip")
+    np.testing.assert_array_equal(images("randaugment", operations=0)[0], plain)
+    weak, strong = (images("randaugment", magnitude=m)[0].astype(int) for m in (1, 10))
     assert np.abs(weak - plain).mean() < np.abs(strong - plain).mean()
 
 
 def test_balanced_weights_give_every_class_the_same_sum() -> None:
-    targets = np.array([0] * 6 + [1] * 4 + [2] * 2)
-    pictures = PICTURES
-    made = preprocessor(pictures)
-    made.labels, made.counts = ["a", "b", "c"], [6, 4, 2]
-    columns = {
-        "features": {"image": pictures},
-        "target": targets.astype("int32"),
-        "epoch": np.zeros(COUNT, "int64"),
-        "index": np.arange(COUNT),
+    options = {
+        "targets": np.array([0] * 6 + [1] * 4 + [2] * 2),
+        "counts": (6, 4, 2),
+        "class_weights": "balanced",
     }
-    dataset = tf.data.Dataset.from_tensor_slices(columns).batch(COUNT)
-    options = {"seed": 0, "batch_size": COUNT, "class_weights": "balanced"}
-    batch = next(iter(arrange(dataset, made, training=True, **options)))
-    weight = batch["weight"].numpy()
-    sums = [weight[targets == label].sum() for label in range(3)]
+    [batch] = arranged("none", **options)
+    sums = [batch["weight"][batch["target"] == label].sum() for label in range(3)]
     np.testing.assert_allclose(sums, 4, rtol=1e-6)
-    assert "weight" not in next(iter(arrange(dataset, made, training=False, **options)))
-    mixed = next(iter(arrange(dataset, made, training=True, augment="mixup", **options)))
-    expected = mixed["target"].numpy() @ [12 / 18, 12 / 12, 12 / 6]
+    [mixed] = arranged("mixup", **options)
+    expected = mixed["target"] @ [12 / 18, 12 / 12, 12 / 6]
     np.testing.assert_allclose(mixed["weight"], expected, rtol=1e-6)
+    [validation] = arranged("none", training=False, **options)
+    assert "weight" not in validation

@@ -28,7 +28,9 @@ RANDOM = np.random.default_rng(0)
 def smooth_pictures(count: int, channels: int) -> np.ndarray:
     """Pictures with a few broad patches, of different light and contrast."""
     patches = RANDOM.integers(0, 256, (count, 4, 5, channels))
-    values = np.kron(patches, np.ones((1, 4, 4, 1))) + RANDOM.normal(0, 9, (count, 16, 20, channels))
+    values = np.kron(patches, np.ones((1, 4, 4, 1))) + RANDOM.normal(
+        0, 9, (count, 16, 20, channels)
+    )
     factor, offset = RANDOM.uniform(0.3, 1, (2, count, 1, 1, 1))
     return np.clip(values * factor + 60 * offset, 0, 255).astype(np.uint8)
 

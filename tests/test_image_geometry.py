@@ -80,9 +80,7 @@ def test_displaced_pixels_are_interpolated_between_four() -> None:
     motion, field = some_matrices(6), RANDOM.uniform(-2, 2, (6, HEIGHT, WIDTH, 2))
     moves = Motion(tf.constant(motion), tf.constant(field, tf.float32))
     found = move_image(tf.constant(PICTURES), moves, background=40)
-    expected = [
-        by_definition(p, m, 40, f) for p, m, f in zip(PICTURES, motion, field, strict=True)
-    ]
+    expected = [by_definition(p, m, 40, f) for p, m, f in zip(PICTURES, motion, field, strict=True)]
     np.testing.assert_allclose(found, expected, atol=0.51)
 
 
@@ -114,7 +112,7 @@ def spots(points: np.ndarray, height: int, width: int) -> np.ndarray:
     """Pictures [n, height, width, 1] with a round spot at each point [n, 2]."""
     columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     squares = [(columns - x) ** 2 + (rows - y) ** 2 for x, y in points]
-    return np.round(255 * np.exp(-np.stack(squares) / 18)).astype(np.uint8)[..., None]
+    return np.round(255 * np.exp(-np.stack(squares) / 6)).astype(np.uint8)[..., None]
 
 
 def centres(spotted: np.ndarray) -> np.ndarray:
@@ -135,11 +133,11 @@ def test_points_go_where_what_they_mark_goes(name: str) -> None:
     result = MOVES[name](things, drawn(30), preprocessor)
     found, kept = result["points"][:, 0].numpy(), result["points_kept"][:, 0].numpy()
     # Only of spots that are wholly in the picture is the centre of mass known.
-    whole = ((found > 14) & (found < [86, 66])).all(axis=1)
+    whole = ((found > 9) & (found < [91, 71])).all(axis=1)
     assert whole.sum() >= 8
     assert kept[whole].all()
-    distance = np.linalg.norm(found - centres(result["image"].numpy()), axis=1)
-    assert distance[whole].max() < (1.0 if name in {"zoomed_crop", "tilt"} else 0.35)
+    distance = np.linalg.norm(found[whole] - centres(result["image"].numpy()[whole]), axis=1)
+    assert distance.max() < (1.0 if name in {"zoomed_crop", "tilt"} else 0.35)
 
 
 @pytest.mark.parametrize("name", MOVES)
@@ -156,6 +154,7 @@ def test_boxes_are_around_the_masks_of_their_objects(name: str) -> None:
         "boxes": tf.constant(boxes[:, None], tf.float32),
     }
     result = MOVES[name](things, drawn(count), ImagePreprocessor(size=(80, 100), channels=1))
+    whole = 0
     for mask, box, kept in zip(
         result["mask"].numpy()[..., 0],
         result["boxes"].numpy()[:, 0],
@@ -165,12 +164,13 @@ def test_boxes_are_around_the_masks_of_their_objects(name: str) -> None:
         if kept:
             rows, columns = np.nonzero(mask)
             seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-            assert np.abs(box - seen).max() <= (5 if name == "zoomed_crop" else 1.6)
-            assert (box >= 0).all()
-            assert (box <= [100, 80, 100, 80]).all()
-        else:
-            assert mask.sum() <= 0.3 * 80 * 100
-    assert result["boxes_kept"].numpy().mean() > 0.5
+            wider = (seen - box) * [1, 1, -1, -1]
+            assert wider.min() >= -1
+            # Where a corner is outside, the rest may not reach as far as the box.
+            inside = (box > 0).all() and (box < [100, 80, 100, 80]).all()
+            assert wider.max() <= 1.6 or not inside
+            whole += inside
+    assert whole >= 4
 
 
 def test_boxes_that_leave_are_dropped_and_padding_stays_padding() -> None:
@@ -182,9 +182,7 @@ def test_boxes_that_leave_are_dropped_and_padding_stays_padding() -> None:
 
 
 def test_what_was_dropped_once_stays_dropped() -> None:
-    left, right = (
-        Motion(matrices(tf.ones([1], tf.float64), 0, x, 0, 1, 0)) for x in (18.0, -18.0)
-    )
+    left, right = (Motion(matrices(tf.ones([1], tf.float64), 0, x, 0, 1, 0)) for x in (18.0, -18.0))
     things = {
         "image": tf.constant(PICTURES[:1]),
         "boxes": tf.constant([[[0.0, 0, 10, 10]]]),
@@ -246,7 +244,7 @@ def test_a_warp_keeps_the_frame_and_moves_what_is_inside() -> None:
     preprocessor = ImagePreprocessor(size=60, channels=1, background=0)
     found = warp({"image": image}, drawn(4), preprocessor)["image"].numpy().astype(int)
     change = np.abs(found - image.numpy())
-    assert change[:, [0, -1]].max() <= 4
+    assert change[:, [0, -1]].max() <= 1
     assert change[:, 20:40, 20:40].max(axis=(1, 2, 3)).min() >= 3
     # Not folded: down a column of a picture that grows brighter, it still does.
     assert (np.diff(found, axis=1) >= 0).all()

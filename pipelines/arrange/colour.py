@@ -122,15 +122,16 @@ def linear(images: tf.Tensor, matrix: tf.Tensor, offset: tf.Tensor) -> tf.Tensor
     """
     _, height, width, channels = images.shape
     pixels = tf.cast(tf.reshape(images, [-1, height * width, channels]), tf.float32)
-    turned_pixels = tf.reshape(pixels @ tf.cast(matrix, tf.float32), [-1, height * width * channels])
-    added = per_channel(tf.cast(offset, tf.float32), images.shape)
-    return tf.reshape(to_bytes(turned_pixels + added), [-1, height, width, channels])
+    pixels = pixels @ tf.cast(matrix, tf.float32)
+    offsets = tf.tile(tf.cast(offset, tf.float32), [1, height * width])
+    rows = tf.reshape(pixels, [-1, height * width * channels]) + offsets
+    return tf.reshape(to_bytes(rows), tf.shape(images))
 
 
 def posterize(images: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
     """Keeps the first ``bits``, int32 [batch], 0 to 8, of every value."""
     kept = tf.cast(LEVELS - tf.bitwise.left_shift(1, 8 - bits), tf.uint8)
-    return tf.bitwise.bitwise_and(images, per_picture(kept))
+    return tf.bitwise.bitwise_and(images, kept[:, tf.newaxis, tf.newaxis, tf.newaxis])
 
 
 def solarize(images: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
@@ -144,11 +145,10 @@ def solarize(images: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
 def autocontrast(images: tf.Tensor) -> tf.Tensor:
     """Stretches each channel of each picture to the range from 0 to 255."""
     low, high = tf.reduce_min(images, [1, 2]), tf.reduce_max(images, [1, 2])
-    flat = low == high
+    flat = tf.cast(low == high, tf.float64)  # stays as it is
     low, high = tf.cast(low, tf.float64), tf.cast(high, tf.float64)
-    scale = tf.where(flat, 1, 255 / tf.where(flat, 1, high - low))
-    low = tf.where(flat, 0, low)
-    return linear(images, tf.linalg.diag(scale), -low * scale)
+    scale = flat + (1 - flat) * 255 / (high - low + flat)
+    return linear(images, tf.linalg.diag(scale), (flat - 1) * low * scale)
 
 
 def equalize(images: tf.Tensor) -> tf.Tensor:
@@ -199,13 +199,3 @@ def channel_means(images: tf.Tensor) -> tf.Tensor:
 def as_rows(images: tf.Tensor) -> tf.Tensor:
     """All values of a picture in one row, because TensorFlow is slow with rows of three."""
     return tf.reshape(images, [-1, images.shape[1:].num_elements()])
-
-
-def per_channel(values: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
-    """[batch, channels] → [batch, height x width x channels]."""
-    return tf.tile(values, [1, shape[1] * shape[2]])
-
-
-def per_picture(values: tf.Tensor) -> tf.Tensor:
-    """[batch] → [batch, 1, 1, 1]."""
-    return values[:, tf.newaxis, tf.newaxis, tf.newaxis]

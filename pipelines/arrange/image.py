@@ -109,7 +109,9 @@ def arrange(
             batch["weight"] = balanced(batch["target"], preprocessor.counts)
         return batch
 
-    return dataset.map(arranged, num_parallel_calls=tf.data.AUTOTUNE)
+    # Nothing here is Python to be turned into a graph, which would take seconds.
+    plain = tf.autograph.experimental.do_not_convert(arranged)
+    return dataset.map(plain, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def augmented(things: dict, steps: Sequence[Step], draw: Draws, preprocessor) -> dict:

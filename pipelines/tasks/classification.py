@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from pipelines.tasks.contact_sheet import draw_contact_sheet
 from pipelines.tasks.task import Evaluation, Figure, Scores, Task
 
 WORST_MISTAKES = 20
@@ -110,11 +111,13 @@ class Classification(Task):
         return Scores(values, "wrong label (0 or 1)", errors)
 
     def figures(self, evaluation: Evaluation, folder: pathlib.Path) -> list[Figure]:
-        """The confusion matrix and, for pictures, the most confident mistakes."""
+        """The confusion matrix and, for pictures, the most confident mistakes and augmentation."""
         figures = [draw_confusion(evaluation, folder)]
         if "image" in evaluation.source.fields and evaluation.scores.errors.any():
             figures.append(draw_mistakes(evaluation, folder))
-        return figures
+        if "image" in evaluation.source.fields and evaluation.training_views:
+            figures.append(draw_contact_sheet(evaluation, folder))
+        return [figure for figure in figures if figure]
 
 
 def texts(values) -> np.ndarray:

@@ -204,7 +204,7 @@ def test_an_answer_does_not_depend_on_the_other_rows() -> None:
 
 
 def fitted(**options) -> tuple[ImagePreprocessor, tf.data.Dataset]:
-    rows = list(KINDS.values())
+    rows = [*KINDS.values(), KINDS["BMP"], KINDS["GIF"], KINDS["BMP"]]
     labels = [str(number % 12) for number in range(len(rows))]
     dataset = tf.data.Dataset.from_tensor_slices({"image": rows, "label": labels}).batch(5)
     preprocessor = ImagePreprocessor(size=20, **options)
@@ -238,6 +238,9 @@ def test_fit_learns_labels_and_exact_moments() -> None:
     pixels = np.concatenate([preprocessor.features(batch)["image"] for batch in dataset])
     np.testing.assert_allclose(preprocessor.mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(preprocessor.variance, pixels.var(axis=(0, 1, 2)), rtol=1e-9)
+    covariance = np.cov(pixels.reshape(-1, 3), rowvar=False, bias=True)
+    np.testing.assert_allclose(preprocessor.covariance, covariance, rtol=1e-9)
+    assert preprocessor.counts == [2, 2, 2, *[1] * 9]
     scaled = preprocessor.model_inputs({"image": tf.constant(pixels)})["image"].numpy()
     np.testing.assert_allclose(scaled.mean(axis=(0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(scaled.std(axis=(0, 1, 2)), 1, atol=1e-5)
@@ -249,8 +252,9 @@ def test_what_was_learned_is_saved_and_restored(tmp_path) -> None:
     restored = ImagePreprocessor(size=20, channels=3)
     restored.restore(tmp_path)
     assert restored.labels == preprocessor.labels
+    assert restored.counts == preprocessor.counts
     np.testing.assert_array_equal(restored.mean, preprocessor.mean)
-    np.testing.assert_array_equal(restored.variance, preprocessor.variance)
+    np.testing.assert_array_equal(restored.covariance, preprocessor.covariance)
 
 
 def test_targets_are_indices_that_answer_turns_back_into_labels() -> None:

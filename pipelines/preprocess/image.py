@@ -120,7 +120,7 @@ class ImagePreprocessor(Preprocessor):
         Raises:
             tf.errors.InvalidArgumentError: names the first row that is no picture.
         """
-        images = batch["image"]
+        images = tf.convert_to_tensor(batch["image"])
         kind = require_pictures(self._kind(images))
         readers = [self._plain, self._jpeg, self._png_of_many_bits]
         readers += [self._as_grey] if self.channels == 1 else []

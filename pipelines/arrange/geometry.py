@@ -142,9 +142,13 @@ def rotation(angle: tf.Tensor) -> tf.Tensor:
 def transform(points: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     """Points [batch or 1, n, 2] by matrices [batch, 3, 3] → [batch, n, 2]."""
     # Not by a matrix product, whose last bits depend on how many rows it has.
-    terms = matrix[:, tf.newaxis, :, :2] * points[:, :, tf.newaxis, :]
-    found = terms[..., 0] + terms[..., 1] + matrix[:, tf.newaxis, :, 2]
-    return found[..., :2] / found[..., 2:]
+    x, y = tf.unstack(points, axis=-1)
+
+    def row(i: int) -> tf.Tensor:
+        return matrix[:, i, 0, tf.newaxis] * x + matrix[:, i, 1, tf.newaxis] * y + matrix[:, i, 2:]
+
+    factor = row(2)
+    return tf.stack([row(0) / factor, row(1) / factor], axis=-1)
 
 
 def move_image(images: tf.Tensor, motion: Motion, background: int) -> tf.Tensor:

@@ -6,8 +6,8 @@ that they depend on nothing that came before: a resumed run draws the same. Pict
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -39,21 +39,20 @@ Step = Callable[..., dict]  # (things, draw, preprocessor) → things
 
 def recipes(operations: int = 2, magnitude: float = 9) -> dict[Augment, tuple[Step, ...]]:
     """The steps of every augmentation by name, with RandAugment's two numbers."""
-    with_ = functools.partial
-    slightly = with_(affine, turn=0.15, slant=0.15, zoom=0.1, shift=0.05)
+    slightly = partial(affine, turn=0.15, slant=0.15, zoom=0.1, shift=0.05)
     return {
-        "basic": (mirror, slightly, with_(jitter, brightness=0.2, contrast=0.2, saturation=0.2)),
+        "basic": (mirror, slightly, partial(jitter, brightness=0.2, contrast=0.2, saturation=0.2)),
         "crop": (crop,),
         "crop_flip": (crop, mirror),
-        "crop_flip_light": (crop, mirror, with_(jitter, brightness=0.25, contrast=0.3)),
+        "crop_flip_light": (crop, mirror, partial(jitter, brightness=0.25, contrast=0.3)),
         "affine": (slightly,),
         "warp": (slightly, warp),
         # Parts of 224 of 256 pixels in the paper, so that places differ by 32.
-        "alexnet": (with_(crop, share=1 / 14), mirror, principal_colours),
+        "alexnet": (partial(crop, share=1 / 14), mirror, principal_colours),
         "inception": (
             zoomed_crop,
             mirror,
-            with_(jitter, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05),
+            partial(jitter, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05),
         ),
         "cutout": (crop, mirror, cutout),
         "mixup": (crop, mirror, mixup),
@@ -61,7 +60,7 @@ def recipes(operations: int = 2, magnitude: float = 9) -> dict[Augment, tuple[St
         "randaugment": (
             crop,
             mirror,
-            with_(rand_augment, operations=operations, magnitude=magnitude),
+            partial(rand_augment, operations=operations, magnitude=magnitude),
         ),
     }
 

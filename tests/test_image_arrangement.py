@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from pipelines.arrange.image import Augment, arrange, recipes
+from pipelines.engine.application import UserError
 from pipelines.preprocess.image import ImagePreprocessor
 
 COUNT = 12
@@ -190,6 +191,12 @@ def test_randaugment_of_no_operation_is_crop_flip_and_of_more_strength_is_strong
     np.testing.assert_array_equal(images("randaugment", operations=0)[0], plain)
     weak, strong = (images("randaugment", magnitude=m)[0].astype(int) for m in (1, 10))
     assert np.abs(weak - plain).mean() < np.abs(strong - plain).mean()
+
+
+@pytest.mark.parametrize("options", [{"operations": -1}, {"magnitude": -0.5}])
+def test_randaugment_refuses_negative_numbers(options: dict) -> None:
+    with pytest.raises(UserError, match="at least 0, not"):
+        arranged("randaugment", **options)
 
 
 def test_balanced_weights_give_every_class_the_same_sum() -> None:

@@ -17,6 +17,7 @@ from pipelines.arrange.draws import Draws
 from pipelines.arrange.mixing import cutmix, cutout, mixup
 from pipelines.arrange.moves import affine, crop, mirror, warp, zoomed_crop
 from pipelines.arrange.rand_augment import rand_augment
+from pipelines.engine.application import UserError
 from pipelines.engine.lazy import tensorflow as tf
 
 Augment = Literal[
@@ -94,7 +95,15 @@ def arrange(
         magnitude: how strong they are, from 0 to 10 and beyond.
         class_weights: balanced: examples of rare classes count more in the loss, so that all
             classes count the same.
+
+    Raises:
+        UserError: for a negative number of operations or magnitude.
     """
+    if operations < 0 or magnitude < 0:
+        raise UserError(
+            "randaugment needs --arrange.operations and --arrange.magnitude of at least 0, not "
+            f"{operations} and {magnitude:g}"
+        )
     if not training:
         return dataset
     steps = recipes(operations, magnitude)[augment] if augment != "none" else ()

@@ -32,7 +32,7 @@ WARM_UP = 1  # passes
 
 def measure(quick: bool) -> list[Comparison]:
     prepare_backend(Recipe())
-    return [comparison for size in BATCHES for comparison in compare(size, 2 if quick else 12)]
+    return [comparison for size in BATCHES for comparison in compare(size, 2 if quick else 8)]
 
 
 def compare(size: int, passes: int) -> list[Comparison]:

@@ -6,7 +6,8 @@
     python -m pipelines.image_classification --architecture mobilenet_v2 --preprocess.size=96
 
 The first reads the digits that come with scikit-learn; ``--dataset folders --data_dir DIR`` reads
-one's own pictures, a folder for each class.
+one's own pictures, a folder for each class. ``--augment`` names what is done to training pictures
+(``pipelines/arrange/image.py``); the report shows some.
 
 Measured on 2026-11-22 with seed 0 on two shared cores of a 2.5 GHz Xeon: digits 98.9 % of 359 test
 pictures right, 24 s of training; MNIST 0.75 % test error, 6.5 minutes of it beside other work.

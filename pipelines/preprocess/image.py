@@ -16,6 +16,7 @@ and the export share it. The rules:
 
 from __future__ import annotations
 
+import collections
 import json
 import pathlib
 from typing import ClassVar, Literal
@@ -86,32 +87,40 @@ class ImagePreprocessor(Preprocessor):
         self.background = background
         self.scaling = scaling
         self.labels: list[str] = []
+        self.counts: list[int] = []
         self.mean = np.zeros(channels)
-        self.variance = np.ones(channels)
+        self.covariance = np.eye(channels)
 
     def fit(self, dataset) -> None:
-        """Learns the labels and, by channel, the exact mean and variance of the pixels.
+        """Learns the labels with their counts, and the exact mean and covariance of colours.
 
         Args:
             dataset: raw batches with ``image`` and ``label``.
         """
-        count, total, squares, labels = 0, 0, 0, set()
+        count, total, products, labels = 0, 0, 0, collections.Counter()
         sums = dataset.map(self._sums, num_parallel_calls=tf.data.AUTOTUNE)
-        for pixels, batch_total, batch_squares, batch_labels in sums.as_numpy_iterator():
-            count += pixels
+        for pixels, batch_total, batch_products, *found in sums.as_numpy_iterator():
+            count += int(pixels)
             total += batch_total
-            squares += batch_squares
-            labels.update(batch_labels.tolist())
+            products += batch_products
+            labels.update(dict(zip(*(part.tolist() for part in found), strict=True)))
         self.labels = sort_labels(label.decode() for label in labels)
+        self.counts = [labels[label.encode()] for label in self.labels]
         self.mean = total / count
-        self.variance = squares / count - self.mean**2
+        self.covariance = products / count - np.outer(self.mean, self.mean)
 
     def _sums(self, batch: dict):
-        image = tf.cast(self.features(batch)["image"], tf.int64)
-        pixels = tf.size(image, tf.int64) // self.channels
-        axes = [0, 1, 2]
-        total, squares = tf.reduce_sum(image, axes), tf.reduce_sum(image * image, axes)
-        return pixels, total, squares, tf.unique(batch["label"]).y
+        # Sums of integers, which float64 holds exactly, and whose products have a fast operation.
+        pixels = tf.cast(self.features(batch)["image"], tf.float64)
+        pixels = tf.reshape(pixels, [-1, self.channels])
+        products = tf.matmul(pixels, pixels, transpose_a=True)
+        labels, _, counts = tf.unique_with_counts(batch["label"])
+        return tf.shape(pixels)[0], tf.reduce_sum(pixels, 0), products, labels, counts
+
+    @property
+    def variance(self) -> np.ndarray:
+        """[channels]"""
+        return np.diagonal(self.covariance)
 
     def features(self, batch: dict) -> dict:
         """``image``: [batch] encoded pictures → uint8 [batch, height, width, channels].
@@ -196,17 +205,18 @@ class ImagePreprocessor(Preprocessor):
     def save(self, folder: pathlib.Path) -> None:
         learned = {
             "labels": self.labels,
+            "counts": self.counts,
             "mean": self.mean.tolist(),
-            "variance": self.variance.tolist(),
+            "covariance": self.covariance.tolist(),
         }
         text = json.dumps(learned, indent=1, ensure_ascii=False)
         (folder / "image.json").write_text(text, encoding="utf-8")
 
     def restore(self, folder: pathlib.Path) -> None:
         learned = json.loads((folder / "image.json").read_text(encoding="utf-8"))
-        self.labels = learned["labels"]
+        self.labels, self.counts = learned["labels"], learned["counts"]
         self.mean = np.array(learned["mean"])
-        self.variance = np.array(learned["variance"])
+        self.covariance = np.array(learned["covariance"])
 
     def _kind(self, images):
         """[batch] encoded pictures → int32 [batch]: which of the readers below; -1: none."""

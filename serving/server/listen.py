@@ -14,6 +14,7 @@ import threading
 from concurrent import futures
 
 import grpc
+import tensorflow as tf
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_reflection.v1alpha import reflection
@@ -38,12 +39,16 @@ _GRACE_SECONDS = 30
 
 
 def _manager(options: argparse.Namespace) -> ModelManager:
+    session = configuration.read_session(options)
+    # The threads of operations are the whole process's, and their number is that of whatever
+    # computes first: that may be an operation outside of the sessions.
+    tf.config.threading.set_intra_op_parallelism_threads(session.intra_op_parallelism_threads)
     loading = Loading(
         poll_seconds=options.file_system_poll_wait_seconds,
         retries=options.max_num_load_retries,
         retry_seconds=options.load_retry_interval_micros / 1e6,
         warm_up=options.enable_model_warmup,
-        session=configuration.read_session(options),
+        session=session,
         batching=_batching(options),
     )
     return ModelManager(

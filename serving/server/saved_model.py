@@ -7,7 +7,6 @@ called eagerly word them otherwise.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import pathlib
 import time
@@ -26,33 +25,11 @@ from serving.server.errors import StatusError, invalid_argument, not_found
 _FILE = "saved_model.pb"
 _TAG = "serve"
 
-# Graphs that take less time of a processor run in the thread that asks.
+# Graphs that take less run in the thread that asks.
 _FAST_SECONDS = 0.002
-# Others are tried there now and then, unless they take longer than this by the clock.
-_TRIAL_SECONDS = 0.05
-_TRIAL_EVERY = 16  # runs, beginning with the third: the first two set the graph up
-
-
-@dataclasses.dataclass
-class _Pace:
-    """How fast a graph was of late.
-
-    Attributes:
-        here: seconds of a processor that its last run in the asking thread took.
-        elsewhere: seconds on the clock that its last run in TensorFlow's threads took. On a busy
-            machine these say little about the graph.
-        runs: how many there were that were not fast.
-    """
-
-    here: float = math.inf
-    elsewhere: float = math.inf
-    runs: int = 0
-
-    def is_fast(self, timeout_ms: int) -> bool:
-        """Whether to run in the asking thread, where nothing ends a run at its deadline."""
-        if self.here < _FAST_SECONDS:
-            return self.here < (timeout_ms or math.inf) / 1000
-        return self.elsewhere < _TRIAL_SECONDS and self.runs % _TRIAL_EVERY == 2
+# How fast a slow run makes a graph seem slower: it may have waited for a processor, or have been
+# the first in its thread, for which oneDNN sets the operations up anew.
+_PATIENCE = 1.2
 
 
 class SavedModel:
@@ -76,7 +53,7 @@ class SavedModel:
         self.directory = directory
         self._config = config
         self._outputs: dict[str, object] = {}
-        self._paces: dict[tuple[str, ...], _Pace] = {}  # by what is fetched
+        self._seconds: dict[tuple[str, ...], float] = {}  # that a run takes, by what it fetches
         try:
             meta_graph = self._load()
         except tf.errors.NotFoundError as error:
@@ -124,8 +101,9 @@ class SavedModel:
         Raises:
             tensorflow.errors.OpError: with the status code of what went wrong in the graph.
         """
-        pace = self._paces.setdefault(tuple(fetches), _Pace())
-        fast = pace.is_fast(timeout_ms)
+        kind = tuple(fetches)
+        expected = self._seconds.get(kind, math.inf)
+        fast = expected < min(_FAST_SECONDS, (timeout_ms or math.inf) / 1000)
         options, made = None, None
         if fast:
             options = _IN_THIS_THREAD
@@ -149,12 +127,7 @@ class SavedModel:
         finally:
             if made is not None:
                 pywrap_tf_session.TF_DeleteBuffer(made)
-        if fast:
-            pace.here = clock() - began
-            pace.runs += pace.here >= _FAST_SECONDS
-        else:
-            pace.elsewhere = clock() - began
-            pace.runs += 1
+        self._seconds[kind] = min(clock() - began, _PATIENCE * expected)
         return results
 
     def _output(self, name: str) -> object:

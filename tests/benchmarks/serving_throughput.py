@@ -1,9 +1,12 @@
 """What the model server adds to a model: against a bare gRPC server, in process, and LitServe.
 
 All servers run side by side and are asked in turns, so that what else the machine does meets all of
-them alike. The bare server echoes recorded bytes of the same length. Operations of a model as small
-as LeNet-5 are slower on two threads than on one, so that the servers of it get
+them alike. The bare server answers with recorded bytes of the same length. Operations of a model as
+small as LeNet-5 are slower on two threads than on one, so that the servers of it get
 ``--tensorflow_intra_op_parallelism=1``; the figure without is reported as well.
+
+What keeps a small model from the echo's rate is not the model alone: a run lets go of Python's
+interpreter and has to wait for it again, next to the threads of gRPC that want it too.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ application = Application(
     name="image_classification",
     summary="picture → labels with probabilities",
     sources={
-        "digits": Variant(Digits, recipe={"epochs": 30}),
+        "digits": Variant(Digits, recipe={"epochs": 45}),
         "mnist": Variant(Mnist, recipe={"epochs": 12}),
         "folders": Variant(ClassFolders, recipe={"epochs": 30}),
         "cifar": Variant(Cifar),

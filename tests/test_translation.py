@@ -122,18 +122,19 @@ numpy.save(folder + "/logits.npy", model(dict(numpy.load(folder + "/batch.npz"))
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), model(batch), atol=1e-5)
 
 
-def test_attention_by_hand():
+def test_additive_attention_by_hand():
     layer = AdditiveAttention(2)
-    query, values = np.array([[1.0, 2.0]]), np.array([[[1.0], [3.0], [9.0]]])
+    queries, values = np.array([[[1.0, 2.0], [0.5, -1.0]]]), np.array([[[1.0], [3.0], [9.0]]])
     mask = np.array([[True, True, False]])
-    layer(query, values, np.zeros((1, 3, 2)), mask)
+    layer(queries, values, np.zeros((1, 3, 2)), mask)
     W, U, v = np.array([[0.1, 0.2], [0.3, 0.4]]), np.array([[0.5, -0.5]]), np.array([[1.0], [2.0]])
     layer.set_weights([W, U, v])
-    context, weights = layer(query, values, layer.keys(values), mask)
-    scores = (np.tanh(query @ W + values[0] @ U) @ v)[:2, 0]
-    expected = np.exp(scores) / np.exp(scores).sum()
-    np.testing.assert_allclose(weights, [[*expected, 0]], rtol=1e-5)
-    np.testing.assert_allclose(context, [[expected @ [1, 3]]], rtol=1e-5)
+    contexts, weights = layer(queries, values, layer.keys(values), mask)
+    for row, query in enumerate(queries[0]):
+        scores = (np.tanh(query @ W + values[0] @ U) @ v)[:2, 0]
+        expected = np.exp(scores) / np.exp(scores).sum()
+        np.testing.assert_allclose(weights[0, row], [*expected, 0], rtol=1e-5)
+        np.testing.assert_allclose(contexts[0, row], [expected @ [1, 3]], rtol=1e-5)
 
 
 def sequences(count, batch_size):
@@ -255,8 +256,10 @@ def test_learns_to_copy(copying):
     texts = ["abcd", "dcba", "a", "bb", "cad"]
     answer = answers_of(copying, texts)
     assert [text.decode() for text in answer["texts"].numpy()[:, 0]] == texts
-    assert answer["lengths"].numpy().tolist() == [[4], [4], [1], [2], [3]]
-    assert answer["alignment"].shape == (5, 1, 5, 5)
+    assert answer["lengths"].numpy()[:, 0].tolist() == [4, 4, 1, 2, 3]
+    assert answer["texts"].shape == answer["scores"].shape == answer["lengths"].shape == (5, 4)
+    assert answer["alignment"].shape[:2] == (5, 4)
+    assert answer["alignment"].shape[3] == 5
     assert (answer["scores"].numpy() < 0).all()
 
 
@@ -281,7 +284,7 @@ def test_served_answer_is_the_same(copying, tmp_path):
             assert value.numpy().tolist() == expected[name].numpy().tolist()
         else:
             np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5)
-    assert served.answer(tf.zeros([0], tf.string))["texts"].shape == (0, 1)
+    assert served.answer(tf.zeros([0], tf.string))["texts"].shape == (0, 4)
 
 
 def test_figures_are_drawn(copying, tmp_path):

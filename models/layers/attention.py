@@ -1,13 +1,20 @@
-"""Attention of one decoding step over the positions of a source.
+"""Attention: which positions of a sequence matter to a query.
 
-- Bahdanau, Cho, Bengio: Neural Machine Translation by Jointly Learning to Align and Translate,
-  2015, https://arxiv.org/abs/1409.0473, section 3.1 and appendix A.1.2.
+- ``AdditiveAttention``: Bahdanau, Cho, Bengio: Neural Machine Translation by Jointly Learning to
+  Align and Translate, 2015, https://arxiv.org/abs/1409.0473, section 3.1 and appendix A.1.2.
+- ``MultiHeadAttention``: Vaswani et al.: Attention Is All You Need, 2017,
+  https://arxiv.org/abs/1706.03762, section 3.2.
+
+Both take several queries of one sequence, so that what is attended to is never repeated. Weights
+are computed in float32: half precision is too coarse to add up hundreds of them.
 """
 
 from __future__ import annotations
 
 import keras
 from keras import ops
+
+MASKED = -1e9
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -30,7 +37,7 @@ class AdditiveAttention(keras.layers.Layer):
     def build(self, query_shape, values_shape, *_):
         self.query_projection.build(query_shape)
         self.key_projection.build(values_shape)
-        self.score.build((None, None, self.units))
+        self.score.build((None, None, None, self.units))
 
     def keys(self, values):
         """[B, S, H] annotations h → [B, S, units], their projections U h."""
@@ -40,22 +47,20 @@ class AdditiveAttention(keras.layers.Layer):
         """Looks once at the source.
 
         Args:
-            query: [B, Q] decoder state s.
+            query: [B, R, Q] decoder states s, R of each source.
             values: [B, S, H] annotations h.
             keys: [B, S, units] from ``keys(values)``.
             mask: [B, S] bool, false at padding. Where a row is all padding, all positions weigh
                 the same.
 
         Returns:
-            The context [B, H] and the float32 weights [B, S], which add up to one.
+            The contexts [B, R, H] and the float32 weights [B, R, S], which add up to one.
         """
-        query = ops.expand_dims(self.query_projection(query), 1)
-        scores = ops.squeeze(self.score(ops.tanh(query + keys)), -1)
-        # Half precision is too coarse to add up hundreds of weights.
-        scores = ops.where(mask, ops.cast(scores, "float32"), -1e9)
+        query = ops.expand_dims(self.query_projection(query), 2)
+        scores = ops.squeeze(self.score(ops.tanh(query + ops.expand_dims(keys, 1))), -1)
+        scores = ops.where(mask[:, None], ops.cast(scores, "float32"), MASKED)
         weights = ops.softmax(scores)
-        context = ops.matmul(ops.expand_dims(ops.cast(weights, values.dtype), 1), values)
-        return ops.squeeze(context, 1), weights
+        return ops.matmul(ops.cast(weights, values.dtype), values), weights
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import textwrap
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
+from keras import ops
 
-from pipelines.tasks.decoding import decode
+from models.layers.reserved_tokens import BEGIN, END, PADDING
+from pipelines.tasks.decoding import Search, Wishes, decode
 from pipelines.tasks.task import Evaluation, Figure, Scores, Task
 
 HEAT_MAPS = 4
@@ -18,16 +20,27 @@ MISTAKES = 12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Translation(Task):
-    """Cross-entropy of the next token in training; greedy decoding in answers.
+class Translation(Search, Task):
+    """Cross-entropy of the next token in training; beam search in answers.
 
-    Padding has weight 0 in the loss and in the accuracy, which are means over real tokens.
+    Padding has weight 0 in the loss and in the accuracy, which are means over real tokens. The
+    defaults of the search are those of Vaswani et al. 2017, section 6.1.
 
     Args:
         maximum_length: tokens after which an answer is cut, the end token counted.
+        beam_width: hypotheses that are followed at a time; 1: greedy decoding.
+        answers: how many of the best are given; at most the beam's width.
+        length_penalty: α, the exponent of the length by which log-probabilities are divided.
+        length_normalization: the form of that divisor: "power", T^α, or "gnmt", ((5 + T) / 6)^α.
+        coverage_penalty: β, the weight of what the attention of an ended answer left unread.
+        top_k: samples are drawn from so many most probable tokens; 0: from all.
+        top_p: samples are drawn from the most probable tokens that have this probability together.
     """
 
-    maximum_length: int = 64
+    beam_width: int = 4
+    answers: int = 4
+    length_penalty: float = 0.6
+    length_normalization: Literal["power", "gnmt"] = "gnmt"
 
     def compile_arguments(self) -> dict[str, Any]:
         return {
@@ -37,9 +50,29 @@ class Translation(Task):
             "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
         }
 
-    def respond(self, model: keras.Model, features: dict) -> dict:
-        """``source`` [B, S] ids → tokens, scores, lengths and alignment as of ``decode``."""
-        return decode(model, features, maximum_length=self.maximum_length)
+    def respond(self, model: keras.Model, features: dict, wishes: Wishes | None = None) -> dict:
+        """``source`` [B, S] ids → what ``decode`` returns, and ``truncated`` [B] bool.
+
+        A source that was cut lacks its end token; the answer may then miss what was cut off.
+        """
+        response = decode(model, features, self, wishes)
+        return response | {"truncated": _truncated(features["source"])}
+
+    def forced(self, model: keras.Model, features: dict) -> dict:
+        """How probable given translations are: ``source`` [B, S] and ``target`` [B, T] ids, both
+        with their end tokens → ``scores`` [B], log-probabilities; ``lengths`` [B], tokens without
+        the end token; ``truncated`` [B], whether either text was cut."""
+        source, target = features["source"], features["target"]
+        begin = ops.full_like(target[:, :1], BEGIN)
+        inputs = {"source": source, "target": ops.concatenate([begin, target[:, :-1]], axis=1)}
+        log_probabilities = ops.log_softmax(model(inputs, training=False))
+        chosen = ops.take_along_axis(log_probabilities, target[..., None], axis=-1)[..., 0]
+        written = ops.logical_and(ops.not_equal(target, PADDING), ops.not_equal(target, END))
+        return {
+            "scores": ops.sum(ops.where(ops.not_equal(target, PADDING), chosen, 0.0), axis=-1),
+            "lengths": ops.sum(ops.cast(written, "int32"), axis=-1),
+            "truncated": ops.logical_or(_truncated(source), _truncated(target)),
+        }
 
     def scores(self, answers: dict[str, list], examples: dict[str, list]) -> Scores:
         """Compares the best texts with the references, as they were given: no tokens, no folding.
@@ -95,6 +128,10 @@ class Translation(Task):
             "Where the model looked (columns) as it wrote each token (rows); dark is all, white "
             "is nothing. ∎ is the end of a text.",
         )
+
+
+def _truncated(ids):
+    return ops.logical_not(ops.any(ops.equal(ids, END), axis=-1))
 
 
 def _worst_mistakes(evaluation: Evaluation, folder: pathlib.Path) -> Figure:

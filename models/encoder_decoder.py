@@ -23,8 +23,8 @@ section 3.1 has s_i. A maxout readout has as many maxima as units (500 in both p
 
 The papers' sizes are units=1000, embedding_dim=1000, depth=4, 160,000 and 80,000 words (Sutskever
 et al.); units=1000, embedding_dim=100, 15,000 words (Cho et al.); units=1000, embedding_dim=620,
-30,000 words (Bahdanau et al.). The defaults here are those of small problems. Sutskever et al. state
-384 million parameters; built here with their sizes it is 384,112,000. The others state none.
+30,000 words (Bahdanau et al.). The defaults here are those of small problems. Sutskever et al.
+state 384 million parameters; with their sizes there are 384,112,000 here. The others state none.
 """
 
 from __future__ import annotations

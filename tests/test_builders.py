@@ -76,6 +76,13 @@ ROWS = [
 SMALL_TEXT = {"source_vocabulary_size": 20, "target_vocabulary_size": 17}
 TEXTS = {"source": ((6,), 17), "target": ((5,), 17)}
 SMALL_RECURRENT = SMALL_TEXT | {"units": 5, "embedding_dim": 6}
+SMALL_TRANSFORMER = SMALL_TEXT | {
+    "dim": 8,
+    "hidden_dim": 6,
+    "layers": 2,
+    "heads": 2,
+    "shared_embeddings": False,
+}
 ROWS += [
     Row(
         "encoder_decoder.sequence_to_sequence",
@@ -93,6 +100,10 @@ ROWS += [
         + 15_000 * (64 + 1),
         inputs=TEXTS,
     ),
+    # The paper says 65 million, of about 37,000 tokens.
+    Row("transformer.transformer_base", SMALL_TRANSFORMER, 63_045_632, inputs=TEXTS),
+    Row("transformer.transformer_small", SMALL_TRANSFORMER, 36_626_432, inputs=TEXTS),
+    Row("transformer.transformer_tiny", SMALL_TRANSFORMER, 2_598_912, inputs=TEXTS),
 ]
 each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.builder}-{row.published}")
 

@@ -64,3 +64,66 @@ class AdditiveAttention(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class MultiHeadAttention(keras.layers.Layer):
+    """softmax(Q Kᵀ / √d) V in several heads, each with projections of its own (no biases).
+
+    Keys and values are projected by ``keys_values``, so that those of a source, or of what has been
+    written, are computed once and kept.
+
+    Args:
+        dim: size of the model's vectors; each head has ``dim / heads`` of it.
+        heads: number of heads.
+
+    Raises:
+        ValueError: where the heads do not divide ``dim``.
+    """
+
+    def __init__(self, dim: int, heads: int, **kwargs):
+        super().__init__(**kwargs)
+        if dim % heads:
+            raise ValueError(f"{heads} heads do not divide {dim}")
+        self.dim, self.heads = dim, heads
+        self.query, self.key, self.value, self.output_projection = (
+            keras.layers.Dense(dim, use_bias=False, name=name)
+            for name in ("query", "key", "value", "output")
+        )
+
+    def build(self, *_):
+        for projection in (self.query, self.key, self.value, self.output_projection):
+            projection.build((None, self.dim))
+
+    def keys_values(self, sequence) -> tuple:
+        """[..., S, dim] → keys and values [..., heads, S, dim / heads]."""
+        return self._split(self.key(sequence)), self._split(self.value(sequence))
+
+    def call(self, queries, keys, values, mask):
+        """Looks at the sequence once for each query.
+
+        Args:
+            queries: [..., Q, dim].
+            keys: [..., heads, S, dim / heads], from ``keys_values``.
+            values: like the keys.
+            mask: bool that broadcasts to [..., heads, Q, S], false where a query must not look.
+
+        Returns:
+            [..., Q, dim], and the float32 weights [..., heads, Q, S], which add up to one.
+        """
+        queries = self._split(self.query(queries))
+        products = ops.einsum("...qd,...sd->...qs", queries, keys)
+        products = ops.cast(products, "float32") / (self.dim // self.heads) ** 0.5
+        weights = ops.softmax(ops.where(mask, products, MASKED))
+        seen = ops.einsum("...qs,...sd->...qd", ops.cast(weights, values.dtype), values)
+        seen = ops.swapaxes(seen, -3, -2)
+        seen = ops.reshape(seen, (*ops.shape(seen)[:-2], self.dim))
+        return self.output_projection(seen), weights
+
+    def _split(self, vectors):
+        """[..., T, dim] → [..., heads, T, dim / heads]."""
+        shape = (*ops.shape(vectors)[:-1], self.heads, self.dim // self.heads)
+        return ops.swapaxes(ops.reshape(vectors, shape), -3, -2)
+
+    def get_config(self):
+        return {**super().get_config(), "dim": self.dim, "heads": self.heads}

@@ -72,7 +72,7 @@ def serve(models: list[str]) -> Iterator[Client]:
         command("serving.server", f"--port={port}", f"--model_config_file={configuration}")
     )
     try:
-        with Client(f"localhost:{port}") as client:
+        with Client(f"localhost:{port}", retry=False) as client:
             wait_until_served(client, models, server)
             yield client
     finally:

@@ -57,9 +57,18 @@ def test_the_server_knows_only_saved_models(path):
     assert all(name.startswith("serving.server") for name in own)
 
 
-@pytest.mark.parametrize("path", files_of("serving/client.py", "serving/wire.py"), ids=identify)
+@pytest.mark.parametrize("path", files_of("serving/client", "serving/wire.py"), ids=identify)
 def test_the_client_knows_neither_tensorflow_nor_the_zoo(path):
     names = imported_modules(path)
     own = {name for name in names if name.partition(".")[0] in OWN}
-    assert own <= {"serving", "serving.wire"}
-    assert packages(names) <= {"serving", "grpc", "google", "numpy"} | sys.stdlib_module_names
+    assert all(
+        name == "serving" or name.startswith(("serving.wire", "serving.client")) for name in own
+    )
+    others = {"grpc", "google", "numpy", "rich"}
+    assert packages(names) <= {"serving"} | others | sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("path", files_of("serving/verify"), ids=identify)
+def test_the_contract_checks_know_no_server_but_by_its_address(path):
+    own = {name for name in imported_modules(path) if name.partition(".")[0] in OWN}
+    assert all(name.startswith(("serving.verify", "serving.server.quiet")) for name in own)

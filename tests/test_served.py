@@ -13,7 +13,7 @@ from pipelines.engine.application import application_names
 from serving.client import Client, InvalidRequestError
 from serving.export import export_run
 from tests.conftest import run_python
-from tests.served_models import running_server
+from tests.served_models import running_server, write_configuration
 
 NAMES = application_names()
 
@@ -22,14 +22,10 @@ NAMES = application_names()
 def served(smoke_run, tmp_path_factory):
     """A client of a server of every application's smoke run, and the server's address."""
     folder = tmp_path_factory.mktemp("exports")
-    entries = []
     for name in NAMES:
         version = export_run(smoke_run(name), model_base_path=folder / name)
         assert version == folder / name / "1"
-        base = f'name: "{name}" base_path: "{folder / name}" model_platform: "tensorflow"'
-        entries.append(f"config {{ {base} }}")
-    configuration = folder / "models.config"
-    configuration.write_text(f"model_config_list {{ {' '.join(entries)} }}")
+    configuration = write_configuration(tmp_path_factory.mktemp("config") / "m.config", folder)
     with running_server(f"--model_config_file={configuration}") as (_, port):
         address = f"localhost:{port}"
         with Client(address) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import shutil
 import signal
@@ -11,9 +12,12 @@ import threading
 import time
 
 import grpc
+import numpy as np
+import ovmsclient
 import pytest
 import tensorflow as tf
-from google.protobuf import descriptor_pool
+from google.protobuf import descriptor_pool, json_format, message_factory
+from google.protobuf.wrappers_pb2 import Int64Value
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
@@ -21,12 +25,25 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
+    input_pb2,
+    model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
-from tests.served_models import REPOSITORY, free_port, running_server, save_scale
+from tests.served_models import (
+    REPOSITORY,
+    free_port,
+    running_server,
+    save_half_plus_two,
+    save_keras,
+    save_pieces,
+    save_scale,
+    write_configuration,
+)
 
 State = get_model_status_pb2.ModelVersionStatus.State
 PATIENCE_SECONDS = 60
@@ -34,34 +51,36 @@ PATIENCE_SECONDS = 60
 
 @pytest.fixture(scope="module")
 def base_paths(tmp_path_factory):
-    """Of the models ``double`` (only its latest version) and ``triple`` (all of them)."""
+    """Of the models ``double``, ``triple`` and some of other makes, all in version 1."""
     folder = tmp_path_factory.mktemp("models")
-    for name, factor in (("double", 2.0), ("triple", 3.0)):
+    for name, save in {
+        "double": functools.partial(save_scale, factor=2.0),
+        "triple": functools.partial(save_scale, factor=3.0),
+        "half_plus_two": save_half_plus_two,
+        "keras": save_keras,
+        "pieces": save_pieces,
+    }.items():
         (folder / name).mkdir()
-        save_scale(folder / name / "1", factor)
+        save(folder / name / "1")
     return folder
 
 
 @pytest.fixture(scope="module")
-def server(base_paths):
-    """The process and a channel to it."""
-    config = base_paths / "models.config"
-    config.write_text(f"""model_config_list {{
-        config {{ name: "double" base_path: "{base_paths}/double" model_platform: "tensorflow" }}
-        config {{ name: "triple" base_path: "{base_paths}/triple" model_platform: "tensorflow"
-                 model_version_policy {{ all {{}} }}
-                 version_labels {{ key: "stable" value: 1 }} }}
-    }}""")
+def server(base_paths, tmp_path_factory):
+    """The process and a channel to it; of ``triple`` all versions are served."""
+    more = {"triple": 'model_version_policy { all {} } version_labels { key: "stable" value: 1 }'}
+    config = write_configuration(tmp_path_factory.mktemp("config") / "m.config", base_paths, more)
     with (
         running_server(
             f"--model_config_file={config}",
             "--allow_version_labels_for_unavailable_models",
             "--file_system_poll_wait_seconds=0.1",
             "--max_num_load_retries=0",
+            "--enable_grpc_healthcheck_service",
         ) as (process, port),
         grpc.insecure_channel(f"localhost:{port}") as channel,
     ):
-        yield process, channel
+        yield process, channel, f"localhost:{port}"
 
 
 @pytest.fixture
@@ -110,6 +129,95 @@ def test_a_label_chooses_and_is_not_echoed(prediction):
     request.model_spec.version_label = "stable"
     response = prediction.Predict(request)
     assert response.model_spec.WhichOneof("version_choice") == "version"
+
+
+def test_a_label_and_a_version_without_a_number_in_a_status_request(model_service):
+    for spec, found in (
+        (model_pb2.ModelSpec(name="triple", version_label="no such label"), True),
+        (model_pb2.ModelSpec(name="triple", version=Int64Value()), False),  # is version 0
+    ):
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
+        if found:
+            (only,) = model_service.GetModelStatus(request).model_version_status
+            assert (only.version, only.state) == (1, State.AVAILABLE)
+        else:
+            assert refusal(model_service.GetModelStatus, request) == (
+                grpc.StatusCode.NOT_FOUND,
+                "Could not find version 0 of model triple",
+            )
+
+
+def test_a_version_without_a_number_is_version_0(prediction):
+    request = predict_request("triple", x=[2.0])
+    request.model_spec.version.SetInParent()
+    assert refusal(prediction.Predict, request) == (
+        grpc.StatusCode.NOT_FOUND,
+        "Servable not found for request: Specific(triple, 0)",
+    )
+
+
+def test_a_model_of_several_signatures(prediction):
+    request = predict_request("double", text=["ab"], times=np.array([2], np.int32))
+    request.model_spec.signature_name = "repeat"
+    response = prediction.Predict(request)
+    assert list(response.outputs["texts"].string_val) == [b"abab"]
+    assert list(response.outputs["lengths"].int_val) == [4]
+    assert response.model_spec.signature_name == "repeat"
+
+
+def test_a_model_exported_by_keras(prediction):
+    response = prediction.Predict(predict_request("keras", rows=np.array([[1, 2]], np.float32)))
+    (total,) = response.outputs.values()
+    assert list(total.float_val) == [4]
+
+
+def test_a_model_with_a_tokenizer_inside(prediction):
+    response = prediction.Predict(predict_request("pieces", text=["a rose", "is"]))
+    assert list(response.outputs["text"].string_val) == [b"a rose", b"is"]
+    assert response.outputs["count"].int64_val[0] >= 2
+
+
+def examples_of_two() -> input_pb2.Input:
+    example = tf.train.Example()
+    example.features.feature["x"].float_list.value.append(2)
+    return input_pb2.Input(example_list=input_pb2.ExampleList(examples=[example]))
+
+
+def answering(signature: str) -> model_pb2.ModelSpec:
+    return model_pb2.ModelSpec(
+        name="half_plus_two", version=Int64Value(value=1), signature_name=signature
+    )
+
+
+def test_classify(prediction):
+    request = classification_pb2.ClassificationRequest(input=examples_of_two())
+    request.model_spec.name = "half_plus_two"
+    request.model_spec.signature_name = "scores"
+    response = prediction.Classify(request)
+    ((only,),) = [row.classes for row in response.result.classifications]
+    assert (only.label, only.score) == ("", 3)
+    assert response.model_spec == answering("scores")
+
+
+def test_regress(prediction):
+    request = regression_pb2.RegressionRequest(input=examples_of_two())
+    request.model_spec.name = "half_plus_two"
+    response = prediction.Regress(request)
+    assert [regression.value for regression in response.result.regressions] == [3]
+    assert response.model_spec == answering("serving_default")
+
+
+def test_multi_inference(prediction):
+    request = inference_pb2.MultiInferenceRequest(input=examples_of_two())
+    for signature, method in (("", "regress"), ("scores", "classify")):
+        task = request.tasks.add(method_name=f"tensorflow/serving/{method}")
+        task.model_spec.name = "half_plus_two"
+        task.model_spec.signature_name = signature
+    regressed, classified = prediction.MultiInference(request).results
+    assert regressed.regression_result.regressions[0].value == 3
+    assert classified.classification_result.classifications[0].classes[0].score == 3
+    assert regressed.model_spec == answering("serving_default")
+    assert classified.model_spec == answering("scores")
 
 
 def test_metadata(prediction):
@@ -161,6 +269,21 @@ def test_refusals_do_not_end_the_server(prediction, model_service):
             (invalid, "Expects arg[0] to be float but string is provided"),
         ),
         (
+            prediction.Classify,
+            classification_pb2.ClassificationRequest(),
+            (invalid, "Missing ModelSpec"),
+        ),
+        (
+            prediction.Regress,
+            regression_pb2.RegressionRequest(),
+            (invalid, "Missing ModelSpec"),
+        ),
+        (
+            prediction.MultiInference,
+            inference_pb2.MultiInferenceRequest(),
+            (invalid, "ModelSpec has no name specified."),
+        ),
+        (
             prediction.GetModelMetadata,
             metadata,
             (invalid, "GetModelMetadataRequest must specify at least one metadata_field"),
@@ -188,20 +311,55 @@ def test_refusals_do_not_end_the_server(prediction, model_service):
     ]
     for call, request, expected in table:
         assert refusal(call, request) == expected
-    code, _ = refusal(prediction.Classify, classification_pb2.ClassificationRequest())
-    assert code == grpc.StatusCode.UNIMPLEMENTED
     assert prediction.Predict(predict_request("double", x=[1.0])).outputs["y"].float_val == [2]
 
 
-def test_reflection_describes_the_services(server):
-    database = ProtoReflectionDescriptorDatabase(server[1])
-    assert {"tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"} <= set(
-        database.get_services()
+def test_a_client_that_knows_only_what_reflection_tells(server):
+    """As grpcurl does: list, describe, and call with JSON."""
+    _, channel, _ = server
+    database = ProtoReflectionDescriptorDatabase(channel)
+    assert set(database.get_services()) == {
+        "tensorflow.serving.PredictionService",
+        "tensorflow.serving.ModelService",
+        "grpc.reflection.v1alpha.ServerReflection",
+        "grpc.health.v1.Health",
+    }
+    pool = descriptor_pool.DescriptorPool(database)
+    service = pool.FindServiceByName("tensorflow.serving.PredictionService")
+    assert set(service.methods_by_name) == {
+        *("Predict", "Classify", "Regress", "MultiInference", "GetModelMetadata")
+    }
+    method = service.methods_by_name["Predict"]
+    request = message_factory.GetMessageClass(method.input_type)()
+    json_format.ParseDict(
+        {
+            "model_spec": {"name": "double"},
+            "inputs": {"x": {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "1"}]}}},
+        },
+        request,
     )
-    service = descriptor_pool.DescriptorPool(database).FindServiceByName(
-        "tensorflow.serving.PredictionService"
+    request.inputs["x"].float_val.append(2)
+    call = channel.unary_unary(
+        f"/{service.full_name}/{method.name}",
+        request_serializer=type(request).SerializeToString,
+        response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
     )
-    assert "Predict" in service.methods_by_name
+    answer = json_format.MessageToDict(call(request), preserving_proto_field_name=True)
+    assert answer["outputs"]["y"]["float_val"] == [4.0]
+
+
+def test_a_client_of_another_project(server):
+    *_, address = server
+    client = ovmsclient.make_grpc_client(address)
+    # Without a version it would ask for version 0.
+    status = client.get_model_status("half_plus_two", 1)
+    assert status == {1: {"state": "AVAILABLE", "error_code": 0, "error_message": ""}}
+    metadata = client.get_model_metadata("keras", 1)
+    assert metadata["inputs"]["rows"] == {"shape": [-1, 2], "dtype": "DT_FLOAT"}
+    rows = np.array([[1, 2], [3, 4]], np.float32)
+    assert client.predict({"rows": rows}, "keras", 1).tolist() == [[4], [8]]
+    texts = client.predict({"text": [b"a rose"]}, "pieces", 1)["text"]
+    assert texts == [b"a rose"]
 
 
 def wait_for_states(model_service, name: str, expected: dict[int, int]) -> None:
@@ -249,16 +407,67 @@ def test_a_new_version_takes_over_while_requests_run(prediction, model_service, 
     assert "variables" in failed.status.error_message
 
 
-def test_sigterm_lets_requests_finish_and_ends_well(server, prediction):
-    process, _ = server
+@pytest.fixture
+def own_server(base_paths):
+    """A server of ``triple`` that a test may end: the process and a stub."""
+    with (
+        running_server("--model_name=triple", f"--model_base_path={base_paths}/triple") as (
+            process,
+            port,
+        ),
+        grpc.insecure_channel(f"localhost:{port}") as channel,
+    ):
+        yield process, prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+
+def begin(prediction, signature: str) -> grpc.Future:
+    """A request of some duration that has arrived at the server."""
     request = predict_request("triple", x=[2.0])
-    request.model_spec.signature_name = "slow"
-    under_way = prediction.Predict.future(request)
-    # One connection keeps the order: when this one is answered, the slow one has arrived.
+    request.model_spec.signature_name = signature
     prediction.Predict(predict_request("triple", x=[2.0]))
+    under_way = prediction.Predict.future(request)
+    # The connection keeps the order: when this one is answered, the other has arrived.
+    prediction.Predict(predict_request("triple", x=[2.0]))
+    return under_way
+
+
+def wait_until_refused(prediction) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    code = None
+    # What is on its way while gRPC closes its doors is CANCELLED by it.
+    while code in (None, grpc.StatusCode.CANCELLED):
+        assert time.monotonic() < deadline
+        error = prediction.Predict.future(predict_request("triple", x=[2.0])).exception()
+        code = error and error.code()
+    assert code == grpc.StatusCode.UNAVAILABLE
+
+
+def test_sigterm_lets_requests_finish_and_refuses_new_ones(own_server):
+    process, prediction = own_server
+    under_way = begin(prediction, "slow")
     process.send_signal(signal.SIGTERM)
+    wait_until_refused(prediction)
     assert list(under_way.result().outputs["y"].float_val) == [6]
     assert process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_a_second_signal_ends_the_server_at_once(own_server):
+    process, prediction = own_server
+    under_way = begin(prediction, "endless")
+    process.send_signal(signal.SIGTERM)
+    wait_until_refused(prediction)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE_SECONDS) == 128 + signal.SIGINT
+    assert under_way.exception().code() == grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.slow
+def test_what_never_ends_does_not_keep_the_server(own_server):
+    process, prediction = own_server
+    under_way = begin(prediction, "endless")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_SECONDS) == 0
+    assert under_way.exception().code() == grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_model_that_can_not_be_loaded_is_no_start(tmp_path):

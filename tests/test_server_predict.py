@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving.server import configuration, flags, tensors
@@ -16,7 +17,7 @@ from serving.server.errors import StatusError, as_status, shorten
 from serving.server.predict import predict
 from serving.server.saved_model import SavedModel
 from serving.server.warmup import WARMUP_FILE, warm_up
-from tests.served_models import save_scale
+from tests.served_models import save_half_plus_two, save_scale
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -24,6 +25,12 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = save_scale(tmp_path_factory.mktemp("scale") / "1", 2.0)
+    file = folder / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    signatures = saved.meta_graphs[0].signature_def
+    signatures["repeat_twice"].CopyFrom(signatures["repeat"])
+    signatures["repeat_twice"].defaults["times"].CopyFrom(tf.make_tensor_proto([2]))
+    file.write_bytes(saved.SerializeToString())
     model = SavedModel(folder)
     yield model
     model.close()
@@ -71,8 +78,23 @@ def test_no_rows_are_no_error(model):
     assert not answer.float_val
 
 
-NOT_WHOLE = tensor_pb2.TensorProto(dtype=1, tensor_content=b"abc")
-NOT_WHOLE.tensor_shape.dim.add(size=1)
+def test_defaults_of_the_signature_supply_what_is_left_out(model):
+    response = predict(model, request_for({"text": ["ab"]}, "repeat_twice"))
+    assert list(response.outputs["texts"].string_val) == [b"abab"]
+    given = {"text": ["ab"], "times": np.array([1], np.int32)}
+    response = predict(model, request_for(given, "repeat_twice"))
+    assert list(response.outputs["texts"].string_val) == [b"ab"]
+
+
+def proto(dtype: tf.DType, *shape: int, **fields) -> tensor_pb2.TensorProto:
+    tensor = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, **fields)
+    tensor.tensor_shape.SetInParent()
+    for size in shape:
+        tensor.tensor_shape.dim.add(size=size)
+    return tensor
+
+
+NOT_WHOLE = proto(tf.float32, 1, tensor_content=b"abc")
 
 
 @pytest.mark.parametrize(
@@ -82,6 +104,11 @@ NOT_WHOLE.tensor_shape.dim.add(size=1)
             request_for({"x": floats(1)}, "nothing"),
             grpc.StatusCode.FAILED_PRECONDITION,
             'Serving signature key "nothing" not found.',
+        ),
+        (
+            request_for({}, "__saved_model_init_op"),
+            INVALID,
+            "FetchOutputs NoOp: output index too large, must be < 0",
         ),
         (
             request_for({"b": floats(1), "a": floats(1)}),
@@ -101,6 +128,18 @@ NOT_WHOLE.tensor_shape.dim.add(size=1)
             "Signature input alias: x(feed name: serving_default_x:0) not found in request and no "
             "default value provided. Inputs expected to be in the request {z}, or default input "
             "alias set: ",
+        ),
+        (
+            request_for({"text": ["ab"], "q": floats(1)}, "repeat_twice"),
+            INVALID,
+            "Inputs contains invalid name. Used request inputs: text, request input: q,text",
+        ),
+        (
+            request_for({"times": np.array([1], np.int32)}, "repeat_twice"),
+            INVALID,
+            "Signature input alias: text(feed name: repeat_text:0) not found in request and no "
+            "default value provided. Inputs expected to be in the request {times}, or default "
+            "input alias set: times",
         ),
         (request_for({"x": NOT_WHOLE}), INVALID, "tensor parsing error: x"),
         (request_for({"x": tensor_pb2.TensorProto()}), INVALID, "tensor parsing error: x"),
@@ -125,6 +164,56 @@ def test_a_request_that_does_not_fit_is_refused(model, request_, code, message):
     assert refusal(model, request_) == (code, message)
 
 
+def test_checks_are_made_in_order(model):
+    """Signature, number of inputs, inputs, outputs; the types are the run's matter."""
+    wrong = {"x": NOT_WHOLE, "more": floats(1)}
+    request = request_for(wrong, "nothing", ["q"])
+    assert refusal(model, request)[1].startswith("Serving signature key")
+    request.model_spec.signature_name = ""
+    assert refusal(model, request)[1].startswith("input size does not match signature")
+    del request.inputs["more"]
+    assert refusal(model, request)[1] == "tensor parsing error: x"
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto(["one"]))
+    assert refusal(model, request)[1].startswith("output tensor alias not found")
+    request.ClearField("output_filter")
+    assert refusal(model, request)[1].startswith("Expects arg[0]")
+
+
+def test_signatures_of_classification_and_regression_predict_too(tmp_path):
+    model = SavedModel(save_half_plus_two(tmp_path / "1"))
+    example = tf.train.Example()
+    example.features.feature["x"].float_list.value.append(2)
+    inputs = {"inputs": [example.SerializeToString()]}
+    assert list(predict(model, request_for(inputs)).outputs["outputs"].float_val) == [3]
+    both = predict(model, request_for(inputs, "both")).outputs
+    assert list(both["scores"].float_val) == [3, 4]
+    assert list(both["classes"].string_val) == [b"half", b"two"]
+    model.close()
+
+
+def test_bytes_that_an_operation_quotes_are_no_unforeseen_error(tmp_path):
+    class ToNumber(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="x")])
+        def run(self, x):
+            return {"y": tf.strings.to_number(x)}
+
+    module = ToNumber()
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures=module.run)
+    model = SavedModel(tmp_path / "1")
+    code, message = refusal(model, request_for({"x": [b"\xff"]}))
+    assert code == INVALID
+    assert message.startswith("StringToNumberOp could not correctly convert string: \ufffd")
+    model.close()
+
+
+def test_an_unforeseen_error_tells_a_client_nothing(caplog):
+    status = as_status(KeyError("/home/someone/secret"))
+    assert status.code == grpc.StatusCode.INTERNAL
+    assert status.message == "Unforeseen error; the server's log says more."
+    assert "/home/someone/secret" in caplog.text
+    assert "KeyError" in caplog.text
+
+
 def test_a_wrong_shape_is_the_operation_s_error(model):
     code, message = refusal(model, request_for({"rows": floats([1, 2, 3])}, "multiply"))
     assert code == INVALID
@@ -139,6 +228,8 @@ def test_a_run_ends_at_its_deadline(model):
 def test_long_messages_are_cut():
     assert shorten("x" * 1024) == "x" * 1024
     assert shorten("x" * 1025) == "x" * 1024 + "...TRUNCATED"
+    # Bytes count, for gRPC's headers have a limit of their own; no character is cut in two.
+    assert shorten("x" + "é" * 512) == "x" + "é" * 511 + "...TRUNCATED"
 
 
 @pytest.mark.parametrize(
@@ -176,12 +267,73 @@ def test_strings_survive_the_way_there_and_back():
     np.testing.assert_array_equal(tensors.decode(tensors.encode(array), "x"), array)
 
 
-def test_values_that_are_not_sent():
-    proto = tensor_pb2.TensorProto(dtype=1, float_val=[1, 2])
-    proto.tensor_shape.dim.add(size=4)
-    assert tensors.decode(proto, "x").tolist() == [1, 2, 2, 2]
-    proto.ClearField("float_val")
-    assert tensors.decode(proto, "x").tolist() == [0, 0, 0, 0]
+@pytest.mark.parametrize(
+    ("tensor", "expected"),
+    [
+        (proto(tf.float32, 4, float_val=[1, 2]), [1, 2, 2, 2]),
+        (proto(tf.float32, 4), [0, 0, 0, 0]),
+        (proto(tf.string, 2), [b"", b""]),
+        (proto(tf.string, 3, string_val=[b"a"]), [b"a", b"a", b"a"]),
+        (proto(tf.float32, 1, float_val=[1, 2]), [1]),
+        (proto(tf.float32, 2, int_val=[1, 2]), [0, 0]),
+        (proto(tf.float32, 0, 3), np.zeros([0, 3])),
+        (proto(tf.string, *[1] * 32, string_val=[b"a"]), np.full([1] * 32, b"a", object)),
+        (tensor_pb2.TensorProto(dtype=tf.float32.as_datatype_enum, float_val=[3]), 3),
+        (proto(tf.half, 2, half_val=[0x3C00, 0xC000]), [1, -2]),
+        (proto(tf.bfloat16, 2, half_val=[0x3F80, 0xC000]), [1, -2]),
+        (proto(tf.uint32, 1, uint32_val=[2**32 - 1]), [2**32 - 1]),
+        (proto(tf.uint64, 1, uint64_val=[2**64 - 1]), [2**64 - 1]),
+        (proto(tf.complex64, 2, scomplex_val=[1, 2, 3, 4]), [1 + 2j, 3 + 4j]),
+        (proto(tf.complex64, 2, scomplex_val=[1, 2]), [1 + 2j, 1 + 2j]),
+        (proto(tf.float32, 1, float_val=[1], tensor_content=b"\0\0\0\x40"), [2]),
+        # The strings' lengths, then the strings.
+        (proto(tf.string, 3, tensor_content=b"\1\0\2abb"), [b"a", b"", b"bb"]),
+        (proto(tf.float32, 1000, 4096, float_val=[7]), np.full([1000, 4096], 7.0)),
+    ],
+)
+def test_tensors_are_decoded(tensor, expected):
+    decoded = tensors.decode(tensor, "x")
+    assert tf.dtypes.as_dtype(tensor.dtype) in (tf.string, decoded.dtype)
+    np.testing.assert_array_equal(decoded, expected)
+
+
+TERA = 10**12
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        proto(tf.float32, 2, tensor_content=b"\0\0\0\0"),
+        proto(tf.float32, 1, tensor_content=b"\0" * 8),
+        proto(tf.float32, -1, float_val=[1]),
+        proto(tf.float32, -1, -4, tensor_content=b"\0" * 16),
+        proto(tf.string, 2, tensor_content=b"\1\2ab"),
+        proto(tf.string, 1, tensor_content=b"\1ab"),
+        proto(tf.string, 1, tensor_content=b"\xff\xff\xff\xff\x7fab"),
+        # More than there is memory, had it not been refused before.
+        proto(tf.float32, TERA, float_val=[1]),
+        proto(tf.float32, TERA, TERA, TERA),
+        proto(tf.float32, TERA, tensor_content=b"\0\0\0\0"),
+        proto(tf.string, TERA, string_val=[b"a"]),
+        proto(tf.string, TERA, tensor_content=b"\1a"),
+        proto(tf.string, 2000, string_val=[b"a" * 10**6]),
+        proto(tf.bool, TERA, bool_val=[True]),
+        proto(tf.qint8, TERA),
+        proto(tf.float32, *[1] * 33, float_val=[1]),
+        proto(tf.float32, *[1] * 300, tensor_content=b"\0" * 4),
+        proto(tf.string, *[1] * 33, string_val=[b"a"]),
+        proto(tf.string, *[1] * 33, tensor_content=b"\1a"),
+        proto(tf.resource, 1, tensor_content=b"abc"),
+        proto(tf.variant, 1, tensor_content=b"abc"),
+        tensor_pb2.TensorProto(dtype=101, tensor_content=b"\0\0\0\0"),  # a reference to floats
+        tensor_pb2.TensorProto(dtype=999, float_val=[1]),
+        tensor_pb2.TensorProto(float_val=[1]),
+    ],
+)
+def test_tensors_that_stand_for_nothing(tensor):
+    with pytest.raises(StatusError) as caught:
+        tensors.decode(tensor, "x")
+    assert (caught.value.code, caught.value.message) == (INVALID, "tensor parsing error: x")
 
 
 def write_warmup(folder, requests) -> None:

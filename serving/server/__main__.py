@@ -17,7 +17,9 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
-    # What TensorFlow logs of a request that fails is the client's error, and goes to the client.
+    # What TensorFlow and gRPC log of a request that fails is the client's error, and goes to the
+    # client.
+    logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with standard_error_held_back():
         import tensorflow as tf
@@ -33,4 +35,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    # An ordinary exit waits for all threads, even for one whose graph runs without end.
+    os._exit(status)

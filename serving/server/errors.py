@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import grpc
 
+_log = logging.getLogger(__name__)
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-_LONGEST_MESSAGE = 1024
+_LONGEST_MESSAGE = 1024  # bytes
 
 
 class StatusError(Exception):
@@ -35,17 +38,23 @@ def failed_precondition(message: str) -> StatusError:
 
 
 def as_status(error: Exception) -> StatusError:
-    """Any exception as a status: TensorFlow's keep their code, unforeseen ones are INTERNAL."""
+    """Any exception as a status for a client: TensorFlow's keep their code and text.
+
+    Unforeseen ones are INTERNAL, and only the log says more: their texts and traces are about this
+    program, its files and folders.
+    """
     if isinstance(error, StatusError):
         return error
     number = getattr(error, "error_code", None)
     if number in _CODES:  # tensorflow.errors.OpError
         return StatusError(_CODES[number], error.message)
-    return StatusError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
+    _log.error("unforeseen error", exc_info=error)
+    return StatusError(grpc.StatusCode.INTERNAL, "Unforeseen error; the server's log says more.")
 
 
 def shorten(message: str) -> str:
     """The text as gRPC sends it: long ones are cut, for they travel in a header."""
-    if len(message) <= _LONGEST_MESSAGE:
+    text = message.encode()
+    if len(text) <= _LONGEST_MESSAGE:
         return message
-    return message[:_LONGEST_MESSAGE] + "...TRUNCATED"
+    return text[:_LONGEST_MESSAGE].decode(errors="ignore") + "...TRUNCATED"

@@ -30,7 +30,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m serving.server",
         allow_abbrev=False,
-        description="Serves SavedModels over gRPC with TensorFlow Serving's contract.",
+        description="Serves SavedModels over gRPC and REST with TensorFlow Serving's contract.",
     )
 
     def boolean(name: str, default: bool, help: str) -> None:
@@ -166,6 +166,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not options.port and not options.grpc_socket_path:
         parser.error("nothing to listen on: give --port or --grpc_socket_path")
+    if options.rest_api_port and options.rest_api_port == options.port:
+        parser.error("--rest_api_port must differ from --port")
     if not options.model_base_path and not options.model_config_file:
         parser.error("nothing to serve: give --model_base_path or --model_config_file")
     return options

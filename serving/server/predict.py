@@ -7,25 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import grpc
 import numpy as np
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from serving.server import tensors
-from serving.server.errors import StatusError, failed_precondition, invalid_argument
+from serving.server import metrics, tensors
+from serving.server.errors import failed_precondition, invalid_argument
 from serving.server.saved_model import SavedModel
 
 DEFAULT_SIGNATURE = "serving_default"
 
-# gRPC gives a client that sets no deadline one in the far future.
-_LONGEST_WAIT_SECONDS = 10**9
-
 
 def predict(
-    model: SavedModel, request: predict_pb2.PredictRequest, timeout_ms: int = 0
+    model: SavedModel,
+    request: predict_pb2.PredictRequest,
+    timeout_ms: int = 0,
+    *,
+    as_content: bool = False,
 ) -> predict_pb2.PredictResponse:
     """Answers a request but for the version in its model_spec.
+
+    Args:
+        model: the version.
+        request: for one of its signatures.
+        timeout_ms: see ``SavedModel.run``.
+        as_content: whether numbers are answered as ``tensor_content``.
 
     Raises:
         StatusError: if the request doesn't fit the signature.
@@ -37,12 +43,14 @@ def predict(
     signature = model.signatures[name]
     feeds = _feeds(signature, request)
     outputs = _output_aliases(signature, request.output_filter)
-    results = model.run(feeds, [signature.outputs[alias].name for alias in outputs], timeout_ms)
+    fetches = [signature.outputs[alias].name for alias in outputs]
+    with metrics.running(request.model_spec.name, "Predict"):
+        results = model.run(feeds, fetches, timeout_ms)
     response = predict_pb2.PredictResponse()
     response.model_spec.name = request.model_spec.name
     response.model_spec.signature_name = name
     for alias, array in zip(outputs, results, strict=True):
-        response.outputs[alias].CopyFrom(tensors.encode(array))
+        tensors.fill(response.outputs[alias], array, as_content=as_content)
     return response
 
 
@@ -96,13 +104,3 @@ def _output_aliases(
 
 def _set(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"
-
-
-def remaining_ms(context: grpc.ServicerContext) -> int:
-    """Milliseconds until the client stops waiting; 0 if it waits without end."""
-    seconds = context.time_remaining()
-    if seconds is None or seconds > _LONGEST_WAIT_SECONDS:
-        return 0
-    if seconds <= 0:
-        raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Timed out waiting for notification")
-    return max(1, int(seconds * 1000))

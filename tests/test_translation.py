@@ -13,6 +13,7 @@ from models.encoder_decoder import bahdanau_attention
 from models.layers.attention import AdditiveAttention
 from models.layers.reserved_tokens import BEGIN, END, PADDING
 from pipelines.arrange.translation import arrange
+from pipelines.machine_translation import score, translate
 from pipelines.preprocess.text import TranslationPreprocessor
 from pipelines.tasks.task import Evaluation
 from pipelines.tasks.translation import Translation
@@ -285,6 +286,60 @@ def test_served_answer_is_the_same(copying, tmp_path):
         else:
             np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5)
     assert served.answer(tf.zeros([0], tf.string))["texts"].shape == (0, 4)
+
+
+def asked(copying, endpoint, **inputs):
+    """What an endpoint answers to raw inputs."""
+    preprocessor, model, task = copying
+    inputs = {
+        name: tf.constant(values, spec.dtype)
+        for (name, spec), values in zip(
+            endpoint.inputs(preprocessor).items(), inputs.values(), strict=True
+        )
+    }
+    response = endpoint.respond(task, model, endpoint.features(preprocessor, inputs))
+    return {k: v.numpy() for k, v in endpoint.answer(preprocessor, response, inputs).items()}
+
+
+def test_translate_does_what_each_row_wishes(copying):
+    answer = asked(
+        copying,
+        translate,
+        source=["abcd", "abcd", "abcd", "abcd"],
+        length_penalty=[0.0] * 4,
+        beam_width=[1, 4, 4, 1],
+        maximum_length=[8, 8, 2, 8],
+        temperature=[0.0, 0.0, 0.0, 50.0],
+        seed=[1, 2, 3, 4],
+    )
+    texts = [[text.decode() for text in row] for row in answer["texts"]]
+    assert texts[0] == ["abcd", "", "", ""]
+    assert texts[1][0] == "abcd"
+    assert len(set(texts[1])) == 4
+    assert all(len(text) <= 2 for text in texts[2])
+    assert texts[3][0] != "abcd", "at this temperature every token is nearly as probable"
+    assert [token.decode() for token in answer["source_tokens"][0]] == ["a", "b", "c", "d", "∎"]
+    best = [token.decode() for token in answer["target_tokens"][0, 0]]
+    assert best[:5] == ["a", "b", "c", "d", "∎"]
+    assert not any(best[5:])
+    assert answer["target_tokens"].shape == answer["alignment"].shape[:3]
+
+
+def test_score_is_that_of_the_answer(copying):
+    texts = ["abcd", "a", ""]
+    best = answers_of(copying, texts)
+    given = asked(copying, score, source=texts, target=best["texts"].numpy()[:, 1].tolist())
+    np.testing.assert_allclose(given["scores"], best["scores"][:, 1], rtol=1e-4)
+    np.testing.assert_array_equal(given["lengths"], best["lengths"][:, 1])
+    assert given["scores"].shape == (3,)
+
+
+def test_what_is_too_long_is_reported(copying):
+    long = "a" * 64  # with the end token one more than is read
+    answer = answers_of(copying, ["a" * 63, long, ""])
+    assert answer["truncated"].numpy().tolist() == [False, True, False]
+    given = asked(copying, score, source=["a", "a", long], target=["a", long, "a"])
+    assert given["truncated"].tolist() == [False, True, True]
 
 
 def test_figures_are_drawn(copying, tmp_path):

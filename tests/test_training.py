@@ -192,6 +192,19 @@ def test_early_stop_keeps_the_best_epoch(tmp_path) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+def test_the_transformer_s_schedule() -> None:
+    dim, warmup = 512, 4000
+    recipe = Recipe(
+        learning_rate=(dim * warmup) ** -0.5, schedule="inverse_sqrt", warmup_steps=warmup
+    )
+    schedule = learning_rate(recipe, total_steps=100_000)
+    for number in (1, 17, 3999, 4000, 4001, 100_000):
+        published = dim**-0.5 * min(number**-0.5, number * warmup**-1.5)
+        assert float(schedule(number - 1)) == pytest.approx(published, rel=1e-5)
+    again = type(schedule).from_config(schedule.get_config())
+    assert float(again(16)) == float(schedule(16))
+
+
 def test_learning_rate_schedules() -> None:
     recipe = Recipe(learning_rate=0.1, schedule="steps")
     schedule = learning_rate(recipe, total_steps=100)

@@ -16,7 +16,7 @@ from pipelines.arrange.translation import arrange
 from pipelines.machine_translation import score, translate
 from pipelines.preprocess.text import TranslationPreprocessor
 from pipelines.tasks.task import Evaluation
-from pipelines.tasks.translation import Translation
+from pipelines.tasks.translation import SmoothedCrossentropy, Translation
 from tests.conftest import run_python
 
 
@@ -202,6 +202,16 @@ def test_padding_weighs_nothing_in_loss_and_metric(model, batch):
     right = probabilities.argmax(-1) == target
     assert measured["loss"] == pytest.approx(-(picked * weight).sum() / weight.sum(), rel=1e-5)
     assert measured["token_accuracy"] == pytest.approx((right * weight).sum() / weight.sum())
+
+
+def test_smoothed_loss_is_the_cross_entropy_of_smoothed_targets():
+    logits = np.random.default_rng(0).normal(size=(3, 4, 6)).astype("float32")
+    target = np.random.default_rng(1).integers(0, 6, (3, 4))
+    for smoothing in (0.0, 0.1):
+        loss = SmoothedCrossentropy(smoothing, reduction=None)(target, logits)
+        smoothed = (1 - smoothing) * np.eye(6)[target] + smoothing / 6
+        expected = keras.losses.categorical_crossentropy(smoothed, logits, from_logits=True)
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 def test_scores_are_sacrebleu_s_of_raw_text():

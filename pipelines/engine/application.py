@@ -39,8 +39,10 @@ class Recipe:
         batch_size: examples a step, over all replicas.
         optimizer: the update rule.
         learning_rate: the (initial) step size.
-        schedule: how the learning rate falls over the run: not at all, along half a cosine to
-            zero, or by a tenth after one half and again after three quarters of the epochs.
+        schedule: how the learning rate falls over the run: not at all; along half a cosine to
+            zero; to a tenth after one half and again after three quarters of the epochs; or with
+            the inverse square root of the step, after the warm-up (the Transformer's own schedule,
+            "Noam", is this with a learning rate of 1 / √(dim · warmup_steps)).
         warmup_steps: steps over which the learning rate first rises linearly from zero.
         weight_decay: decoupled decay of the weights a step, relative to the learning rate.
         clip_norm: largest norm of the gradient over all weights; longer ones are scaled down.
@@ -56,7 +58,7 @@ class Recipe:
     batch_size: int = 64
     optimizer: Literal["sgd", "momentum", "rmsprop", "adam", "adamw"] = "adam"
     learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine", "steps"] = "constant"
+    schedule: Literal["constant", "cosine", "steps", "inverse_sqrt"] = "constant"
     warmup_steps: int = 0
     weight_decay: float = 0.0
     clip_norm: float | None = None

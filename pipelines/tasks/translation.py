@@ -12,11 +12,39 @@ import numpy as np
 from keras import ops
 
 from models.layers.reserved_tokens import BEGIN, END, PADDING
+from pipelines.engine.application import UserError
 from pipelines.tasks.decoding import Search, Wishes, decode
 from pipelines.tasks.task import Evaluation, Figure, Scores, Task
 
 HEAT_MAPS = 4
 MISTAKES = 12
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross-entropy with 1 - ε + ε / V of the probability at the target and ε / V at all others.
+
+    After Szegedy et al.: Rethinking the Inception Architecture for Computer Vision, 2016,
+    https://arxiv.org/abs/1512.00567, section 7, for [...] ids and [..., V] logits.
+
+    Args:
+        smoothing: ε.
+    """
+
+    def __init__(self, smoothing: float, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.smoothing = smoothing
+
+    def call(self, y_true, y_pred):
+        true = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+        if not self.smoothing:
+            return true
+        # -log p = log ∑ exp - logit, and so its mean over all tokens needs no softmax.
+        even = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)
+        return (1 - self.smoothing) * true + self.smoothing * even
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "smoothing": self.smoothing}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,18 +63,27 @@ class Translation(Search, Task):
         coverage_penalty: β, the weight of what the attention of an ended answer left unread.
         top_k: samples are drawn from so many most probable tokens; 0: from all.
         top_p: samples are drawn from the most probable tokens that have this probability together.
+        label_smoothing: ε, the share of the target's probability that training spreads over all
+            tokens.
     """
 
+    label_smoothing: float = 0.0
     beam_width: int = 4
     answers: int = 4
     length_penalty: float = 0.6
     length_normalization: Literal["power", "gnmt"] = "gnmt"
 
+    def __post_init__(self) -> None:
+        """Raises UserError for numbers that no search and no loss can have."""
+        super().__post_init__()
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(
+                f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}"
+            )
+
     def compile_arguments(self) -> dict[str, Any]:
         return {
-            "loss": keras.losses.SparseCategoricalCrossentropy(
-                from_logits=True, reduction="mean_with_sample_weight"
-            ),
+            "loss": SmoothedCrossentropy(self.label_smoothing, reduction="mean_with_sample_weight"),
             "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
         }
 

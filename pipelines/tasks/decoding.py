@@ -73,14 +73,15 @@ class Search:
         """Raises UserError for numbers that no search can have."""
         for name, bound in {"maximum_length": 1, "beam_width": 1, "answers": 1, "top_k": 0}.items():
             if getattr(self, name) < bound:
-                raise UserError(f"{name} must be at least {bound}, not {getattr(self, name)}")
+                value = getattr(self, name)
+                raise UserError(f"--task.{name} must be at least {bound}, not {value}")
         if self.answers > self.beam_width:
             raise UserError(
-                f"a beam of width {self.beam_width} has no {self.answers} answers; "
-                "give a beam_width that is at least as large"
+                f"a beam of width {self.beam_width} has no {self.answers} answers; give a larger "
+                "--task.beam_width, or fewer --task.answers"
             )
         if not 0 < self.top_p <= 1:
-            raise UserError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+            raise UserError(f"--task.top_p must be above 0 and at most 1, not {self.top_p}")
 
     def normalizer(self, length, exponent):
         """N(T) of float32 lengths T; both arguments broadcast."""

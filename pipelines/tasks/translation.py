@@ -52,17 +52,10 @@ class Translation(Search, Task):
     """Cross-entropy of the next token in training; beam search in answers.
 
     Padding has weight 0 in the loss and in the accuracy, which are means over real tokens. The
-    defaults of the search are those of Vaswani et al. 2017, section 6.1.
+    defaults of the search are those of Vaswani et al. 2017, section 6.1; its other options are
+    explained in ``Search``.
 
     Args:
-        maximum_length: tokens after which an answer is cut, the end token counted.
-        beam_width: hypotheses that are followed at a time; 1: greedy decoding.
-        answers: how many of the best are given; at most the beam's width.
-        length_penalty: α, the exponent of the length by which log-probabilities are divided.
-        length_normalization: the form of that divisor: "power", T^α, or "gnmt", ((5 + T) / 6)^α.
-        coverage_penalty: β, the weight of what the attention of an ended answer left unread.
-        top_k: samples are drawn from so many most probable tokens; 0: from all.
-        top_p: samples are drawn from the most probable tokens that have this probability together.
         label_smoothing: ε, the share of the target's probability that training spreads over all
             tokens.
     """
@@ -78,7 +71,7 @@ class Translation(Search, Task):
         super().__post_init__()
         if not 0 <= self.label_smoothing < 1:
             raise UserError(
-                f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}"
+                f"--task.label_smoothing must be at least 0 and below 1, not {self.label_smoothing}"
             )
 
     def compile_arguments(self) -> dict[str, Any]:

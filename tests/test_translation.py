@@ -13,6 +13,7 @@ from models.encoder_decoder import bahdanau_attention
 from models.layers.attention import AdditiveAttention
 from models.layers.reserved_tokens import BEGIN, END, PADDING
 from pipelines.arrange.translation import arrange
+from pipelines.engine.application import UserError
 from pipelines.machine_translation import score, translate
 from pipelines.preprocess.text import TranslationPreprocessor
 from pipelines.tasks.task import Evaluation
@@ -190,6 +191,25 @@ def test_buckets_hold_every_example_once_with_less_padding():
     )
     np.testing.assert_array_equal(again, order)
     assert (other != order).any()
+
+
+def test_batches_of_equally_many_tokens():
+    batches = arranged(training=True, bucket_batches=5, tokens_per_batch=60)
+    assert sorted(np.concatenate([batch["index"] for batch in batches])) == list(range(103))
+    tokens = [int(batch["weight"].sum()) for batch in batches]
+    assert max(tokens) <= 60 + 12  # at most one sequence more
+    assert min(tokens) >= 30
+    assert len({len(batch["index"]) for batch in batches}) > 2
+    single = arranged(training=True, bucket_batches=1, tokens_per_batch=60)
+    assert sorted(np.concatenate([batch["index"] for batch in single])) == list(range(103))
+    with pytest.raises(UserError, match=r"--arrange\.tokens_per_batch must be at least 1"):
+        arranged(training=True, tokens_per_batch=0)
+
+
+def test_a_sequence_longer_than_a_batch_s_tokens_is_a_batch():
+    batches = arranged(training=True, bucket_batches=2, tokens_per_batch=1)
+    assert sorted(np.concatenate([batch["index"] for batch in batches])) == list(range(103))
+    assert all(len(batch["index"]) for batch in batches)
 
 
 def test_padding_weighs_nothing_in_loss_and_metric(model, batch):

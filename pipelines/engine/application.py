@@ -48,6 +48,9 @@ class Recipe:
         clip_norm: largest norm of the gradient over all weights; longer ones are scaled down.
         monitor: the measure that picks the best checkpoint and stops early; the lower the better
             if its name ends with loss or error, else the higher.
+        averaged_epochs: the weights that are kept are the mean of those after the best epoch and
+            after so many epochs up to it (Vaswani et al. 2017, section 6.1, average five
+            checkpoints); 1: no mean.
         patience: epochs without a better ``monitor`` after which training stops; none: never.
         mixed_precision: number format of the layers' arithmetic; weights stay float32.
         steps_per_execution: steps that run between two looks at the callbacks.
@@ -63,6 +66,7 @@ class Recipe:
     weight_decay: float = 0.0
     clip_norm: float | None = None
     monitor: str = "val_loss"
+    averaged_epochs: int = 1
     patience: int | None = None
     mixed_precision: Literal["float32", "bfloat16", "float16"] = "float32"
     steps_per_execution: int = 1
@@ -70,8 +74,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Raises UserError for a number that no training can have."""
-        at_least_one = ("epochs", "batch_size", "steps_per_execution", "patience")
-        bounds = dict.fromkeys(at_least_one, 1)
+        at_least_one = ("epochs", "batch_size", "averaged_epochs", "patience")
+        bounds = dict.fromkeys((*at_least_one, "steps_per_execution"), 1)
         bounds |= dict.fromkeys(("warmup_steps", "weight_decay", "seed"), 0)
         for name, bound in bounds.items():
             value = getattr(self, name)

@@ -182,71 +182,77 @@ class _Decoder:
         return ops.clip(self._column(wish, limit, "int32"), 1, limit)
 
     def run(self) -> dict:
-        search = self.search
-        slots, length, places = search.beam_width, search.maximum_length, search.answers
-        rank = ops.arange(slots, dtype="int32")[None]
-        first = rank < 1
-        if self.temperature is not None:
-            first = ops.logical_or(first, ops.logical_and(self.sampled, rank < self.width))
-        alive = Alive(
-            tokens=ops.full((self.batch, slots), BEGIN, "int32"),
-            scores=ops.where(first, ops.zeros((self.batch, slots)), IMPOSSIBLE),
-            coverage=ops.zeros((self.batch, slots, self.source_length))
-            if search.coverage_penalty
-            else (),
-        )
-        pool = Answers(
-            objectives=ops.full((self.batch, places), IMPOSSIBLE, "float32"),
-            scores=ops.full((self.batch, places), IMPOSSIBLE, "float32"),
-            ends=ops.full((self.batch, places), -1, "int32"),
-            slots=ops.zeros((self.batch, places), "int32"),
-        )
-        history = History(
-            tokens=ops.zeros((length, self.batch, slots), "int32"),
-            parents=ops.zeros((length, self.batch, slots), "int32"),
-            attention=ops.zeros((length, self.batch, slots, self.source_length)),
-        )
         position = ops.convert_to_tensor(0, "int32")
         ended = ops.zeros((self.batch, 1), "int32")
         done = ops.zeros((self.batch, 1), "bool")
         steps, _, _, alive, pool, history, _ = ops.while_loop(
             lambda position, done, *_: ops.logical_not(ops.all(done)),
             self._step,
-            (position, done, ended, alive, pool, history, self.state),
+            (position, done, ended, self._begun(), *self._nothing(), self.state),
         )
         return self._read_off(steps, self._with_cut(alive, pool), history)
 
+    def _begun(self) -> Alive:
+        """One empty hypothesis of each row; where samples are drawn, as many as are asked for."""
+        slots = self.search.beam_width
+        rank = ops.arange(slots, dtype="int32")[None]
+        first = rank < 1
+        if self.temperature is not None:
+            first = ops.logical_or(first, ops.logical_and(self.sampled, rank < self.width))
+        return Alive(
+            tokens=ops.full((self.batch, slots), BEGIN, "int32"),
+            scores=ops.where(first, ops.zeros((self.batch, slots)), IMPOSSIBLE),
+            coverage=ops.zeros((self.batch, slots, self.source_length))
+            if self.search.coverage_penalty
+            else (),
+        )
+
+    def _nothing(self) -> tuple[Answers, History]:
+        """No answers, and the history of no step."""
+        places = (self.batch, self.search.answers)
+        steps = (self.search.maximum_length, self.batch, self.search.beam_width)
+        pool = Answers(
+            objectives=ops.full(places, IMPOSSIBLE, "float32"),
+            scores=ops.full(places, IMPOSSIBLE, "float32"),
+            ends=ops.full(places, -1, "int32"),
+            slots=ops.zeros(places, "int32"),
+        )
+        history = History(
+            tokens=ops.zeros(steps, "int32"),
+            parents=ops.zeros(steps, "int32"),
+            attention=ops.zeros((*steps, self.source_length)),
+        )
+        return pool, history
+
     def _step(self, position, done, ended, alive: Alive, pool: Answers, history: History, state):
+        """Writes one token of every hypothesis."""
         logits, state, attention = self.model.step(
             alive.tokens, position, {**state, "memory": self.memory}
         )
-        state = _without_memory(state)
         attention = ops.cast(attention, "float32")
         coverage = alive.coverage + attention if self.search.coverage_penalty else ()
         scores, parents, tokens = self._candidates(logits, alive.scores, position)
 
-        here = ops.arange(scores.shape[1], dtype="int32")[None]
-        possible = ops.logical_and(scores > IMPOSSIBLE, ops.logical_not(done))
-        ends = ops.logical_and(ops.equal(tokens, END), possible)
-        answers = ops.logical_and(ends, here < self.width)
-        ended = ended + ops.sum(ops.cast(answers, "int32"), axis=1, keepdims=True)
-        pool = self._pooled(pool, answers, scores, parents, position, coverage)
+        rank = ops.arange(scores.shape[1], dtype="int32")[None]
+        at_end = ops.equal(tokens, END)
+        new = ops.logical_and(at_end, ops.logical_and(scores > IMPOSSIBLE, rank < self.width))
+        new = ops.logical_and(new, ops.logical_not(done))
+        pool = self._pooled(pool, new, scores, parents, position, coverage)
+        ended = ended + ops.sum(ops.cast(new, "int32"), axis=1, keepdims=True)
 
-        going_on = ops.where(ops.equal(tokens, END), IMPOSSIBLE, scores)
-        best, chosen = ops.top_k(going_on, self.search.beam_width)
-        best = ops.where(here[:, : self.search.beam_width] < self.width, best, IMPOSSIBLE)
+        best, chosen = ops.top_k(ops.where(at_end, IMPOSSIBLE, scores), self.search.beam_width)
+        best = ops.where(rank[:, : self.search.beam_width] < self.width, best, IMPOSSIBLE)
         tokens, parents = _picked(tokens, chosen), _picked(parents, chosen)
-        at = ops.reshape(position, (1, 1))
         history = History(
-            *(
-                ops.scatter_update(buffer, at, new[None])
-                for buffer, new in zip(history, (tokens, parents, attention), strict=True)
-            )
+            tokens=_replaced(history.tokens, position, tokens),
+            parents=_replaced(history.parents, position, parents),
+            attention=_replaced(history.attention, position, attention),
         )
-        enough = ops.logical_or(ended >= self.width, self._hopeless(best, pool, position))
+        state, coverage = self._follow((_without_memory(state), coverage), parents)
+
         # A row that is done at its maximum length keeps its hypotheses, to be cut.
+        enough = ops.logical_or(ended >= self.width, self._hopeless(best, pool, position))
         best = ops.where(done, alive.scores, ops.where(enough, IMPOSSIBLE, best))
-        state, coverage = self._follow((state, coverage), parents)
         if self.search.coverage_penalty:
             coverage = ops.where(done[..., None], alive.coverage, coverage)
         done = ops.logical_or(done, ops.logical_or(enough, position + 1 >= self.limit))
@@ -281,15 +287,15 @@ class _Decoder:
 
         return ops.cond(ops.any(self.sampled), drawn, lambda: searched)
 
-    def _pooled(self, pool: Answers, answers, scores, parents, position, coverage) -> Answers:
-        """The best of the pool and of those candidates that are ``answers``."""
+    def _pooled(self, pool: Answers, new, scores, parents, position, coverage) -> Answers:
+        """The best of the pool and of those candidates that ``new`` [B, 2K] says have ended."""
         length = ops.cast(position + 1, "float32")
         objectives = scores / self.search.normalizer(length, self.exponent)
         if self.search.coverage_penalty:
             objectives = objectives + _picked(self._coverage(coverage), parents)
-        objectives = ops.where(answers, objectives, IMPOSSIBLE)
-        new = Answers(objectives, scores, ops.full_like(parents, 0) + position, parents)
-        return _best(_joined(pool, new), self.search.answers)
+        objectives = ops.where(new, objectives, IMPOSSIBLE)
+        ends = ops.zeros_like(parents) + position
+        return _best(_joined(pool, Answers(objectives, scores, ends, parents)), self.search.answers)
 
     def _coverage(self, coverage):
         """[B, K, S] summed attention → [B, K], 0 where every token was read once or more."""
@@ -358,9 +364,8 @@ class _Decoder:
             attention = ops.take(history.attention, position, axis=0)
             seen = ops.take_along_axis(attention, slots[..., None], axis=1)
             seen = ops.where(ops.logical_or(before_end, at_end)[..., None], seen, 0.0)
-            at = ops.reshape(position, (1, 1))
-            tokens = ops.scatter_update(tokens, at, ops.where(before_end, written, last)[None])
-            alignment = ops.scatter_update(alignment, at, seen[None])
+            tokens = _replaced(tokens, position, ops.where(before_end, written, last))
+            alignment = _replaced(alignment, position, seen)
             return position - 1, slots, tokens, alignment
 
         _, _, tokens, alignment = ops.while_loop(
@@ -377,6 +382,11 @@ class _Decoder:
 
 def _without_memory(state: dict) -> dict:
     return {name: value for name, value in state.items() if name != "memory"}
+
+
+def _replaced(buffer, position, values):
+    """[T, ...] with ``values`` [...] at one position."""
+    return ops.scatter_update(buffer, ops.reshape(position, (1, 1)), values[None])
 
 
 def _picked(values, indices):

@@ -92,7 +92,7 @@ score = Endpoint(
 # As published for the base model (Vaswani et al. 2017, section 5.3): 1 / √(512 · 4000) at most.
 NOAM = {"learning_rate": 7e-4, "schedule": "inverse_sqrt", "warmup_steps": 4000}
 # Normalized before each sublayer, a small one learns fast at a high rate.
-FAST = {"learning_rate": 2e-3, "warmup_steps": 100}
+FAST = {"learning_rate": 2e-3, "warmup_steps": 100, "batch_size": 64}
 
 application = Application(
     name="machine_translation",

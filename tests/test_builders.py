@@ -87,17 +87,17 @@ ROWS += [
     Row(
         "encoder_decoder.sequence_to_sequence",
         SMALL_RECURRENT | {"depth": 2},
-        2 * 30_000 * 64 + 2 * 4 * 64 * (64 + 64 + 1) + 30_000 * (64 + 1),
+        2 * 30_000 * 64 + 2 * 4 * 256 * (64 + 256 + 1) + 30_000 * (256 + 1),
         inputs=TEXTS,
     ),
     Row(
         "encoder_decoder.rnn_encoder_decoder",
         SMALL_RECURRENT | {"cell": "peephole_lstm"},
         2 * 15_000 * 64
-        + 3 * 64 * (64 + 64 + 2)
-        + 3 * 64 * (128 + 64 + 2)
-        + 2 * 64 * (3 * 64 + 1)
-        + 15_000 * (64 + 1),
+        + 3 * 256 * (64 + 256 + 2)
+        + 3 * 256 * (64 + 256 + 256 + 2)
+        + 2 * 256 * (64 + 256 + 256 + 1)
+        + 15_000 * (256 + 1),
         inputs=TEXTS,
     ),
     # The paper says 65 million, of about 37,000 tokens.

@@ -11,9 +11,13 @@ import pytest
 import tensorflow as tf
 
 from pipelines.engine.application import load_application
+from pipelines.engine.assembly import Assembly, assemble
+from pipelines.engine.configuration import parse
+from pipelines.engine.data import EpochClock, Examples, raw_batches, shuffled, training_views
 from pipelines.preprocess.image import ImagePreprocessor
 from pipelines.sources.digits import Digits
-from pipelines.tasks.classification import Classification, SmoothedCrossentropy
+from pipelines.tasks.classification import Accuracy, Classification, SmoothedCrossentropy
+from pipelines.tasks.contact_sheet import EPOCHS, draw_contact_sheet
 from pipelines.tasks.task import Evaluation
 from tests.conftest import run_python
 
@@ -45,6 +49,33 @@ def test_smoothed_loss_is_keras_s_on_one_hot_targets() -> None:
     assert float(loss(target, logits)) == pytest.approx(expected, rel=1e-6)
     again = SmoothedCrossentropy.from_config(loss.get_config())
     assert float(again(target, logits)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_loss_of_mixed_targets_is_keras_s(label_smoothing: float) -> None:
+    random = np.random.default_rng(1)
+    logits = random.normal(size=(6, 4)).astype("float32")
+    target = random.dirichlet(np.ones(4), 6).astype("float32")
+    reference = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=label_smoothing
+    )
+    loss = SmoothedCrossentropy(label_smoothing)
+    assert float(loss(target, logits)) == pytest.approx(float(reference(target, logits)), rel=1e-6)
+    whole = np.eye(4, dtype="float32")[[3, 0, 1, 1, 2, 0]]
+    indices = np.array([3, 0, 1, 1, 2, 0])
+    assert float(loss(whole, logits)) == pytest.approx(float(loss(indices, logits)), rel=1e-6)
+
+
+def test_accuracy_counts_the_class_or_the_largest_share() -> None:
+    logits = np.array([[0.0, 2, 1], [3, 1, 0], [0, 0, 9], [1, 0, 0]], "float32")
+    accuracy = Accuracy()
+    accuracy.update_state(np.array([1, 1, 2, 2]), logits)
+    assert float(accuracy.result()) == 0.5
+    accuracy.reset_state()
+    accuracy.update_state(
+        np.array([[0.1, 0.5, 0.4], [0.4, 0.6, 0], [0, 0, 1], [0.8, 0.2, 0]]), logits
+    )
+    assert float(accuracy.result()) == 0.75
 
 
 def test_response_is_the_most_probable_first() -> None:
@@ -121,6 +152,53 @@ def test_no_mistakes_no_picture_of_them(tmp_path) -> None:
     )
     figures = Classification().figures(evaluation, tmp_path)
     assert [figure.file for figure in figures] == ["confusion.png"]
+
+
+def fitted(assembly: Assembly, epoch: int) -> np.ndarray:
+    """All pictures as they are fitted in an epoch, in the source's order."""
+    recipe, preprocessor = assembly.configuration.recipe, assembly.preprocessor
+    options = {"batch_size": recipe.batch_size, "seed": recipe.seed}
+    examples = Examples.read(assembly.source, preprocessor, "train")
+    batches = assembly.arrange(
+        shuffled(examples, clock=EpochClock(epoch), **options),
+        preprocessor,
+        training=True,
+        **options,
+    )
+    found = [(batch["index"], batch["features"]["image"]) for batch in batches]
+    index, images = (np.concatenate(column) for column in zip(*found, strict=True))
+    return images[np.argsort(index)]
+
+
+@pytest.mark.parametrize("augment", ["none", "affine", "mixup"])
+def test_contact_sheet_shows_what_fitting_saw(augment: str, tmp_path) -> None:
+    configuration, _ = parse(load_application("image_classification"), ["--augment", augment])
+    assembly = assemble(configuration)
+    assembly.preprocessor.fit(raw_batches(assembly.source, "train"))
+    plain, *views = training_views(assembly, 5, EPOCHS)
+    if augment != "mixup":  # where the rest of the batch decides as well
+        for epoch in (0, 2):
+            np.testing.assert_array_equal(
+                views[epoch]["features"]["image"], fitted(assembly, epoch)[:5]
+            )
+    evaluation = Evaluation(
+        model=None,
+        preprocessor=assembly.preprocessor,
+        source=assembly.source,
+        split="test",
+        answers={},
+        examples={},
+        scores=None,
+        training_views=lambda count, epochs: [plain, *views],
+    )
+    figure = draw_contact_sheet(evaluation, tmp_path)
+    if augment == "none":
+        assert figure is None
+        return
+    assert ("mixed" in figure.caption) == (augment == "mixup")
+    pixels = tf.io.decode_png((tmp_path / figure.file).read_bytes(), 1).numpy()
+    assert min(pixels.shape[:2]) > 300
+    assert len(np.unique(pixels)) > 50
 
 
 def test_image_classification_offers_the_networks_by_their_published_names() -> None:

@@ -275,9 +275,7 @@ def test_the_server_s_errors_are_typed(client):
     client.predict("scale", x=1)
     with pytest.raises(DeadlineExceededError):
         client.predict("scale", signature="slow", x=1, timeout=0.05)
-    with pytest.raises(
-        InputError, match="has no signature 'fast'; there is: endless, multiply, repeat"
-    ):
+    with pytest.raises(InputError, match="has no signature 'fast'; there is: endless, multiply"):
         client.predict("scale", signature="fast", x=1)
 
 

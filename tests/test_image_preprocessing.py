@@ -7,6 +7,7 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.applications import imagenet_utils
 from PIL import Image, ImageOps
 
 from pipelines.engine.application import UserError
@@ -238,9 +239,34 @@ def test_fit_learns_labels_and_exact_moments() -> None:
     pixels = np.concatenate([preprocessor.features(batch)["image"] for batch in dataset])
     np.testing.assert_allclose(preprocessor.mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(preprocessor.variance, pixels.var(axis=(0, 1, 2)), rtol=1e-9)
+    covariance = np.cov(pixels.reshape(-1, 3), rowvar=False, bias=True)
+    np.testing.assert_allclose(preprocessor.covariance, covariance, rtol=1e-9)
     scaled = preprocessor.model_inputs({"image": tf.constant(pixels)})["image"].numpy()
     np.testing.assert_allclose(scaled.mean(axis=(0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(scaled.std(axis=(0, 1, 2)), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(("scaling", "mode"), [("bytes", None), ("tf", "tf"), ("caffe", "caffe")])
+def test_scaling_of_published_weights_is_that_of_keras_applications(scaling: str, mode) -> None:
+    preprocessor = ImagePreprocessor(size=SIDES, scaling=scaling)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *SIDES, 3), dtype=np.uint8)
+    expected = pixels.astype("float32")
+    if mode:
+        expected = imagenet_utils.preprocess_input(expected, mode=mode)
+    scaled = preprocessor.model_inputs({"image": tf.constant(pixels)})["image"]
+    np.testing.assert_allclose(scaled, expected, rtol=1e-6, atol=1e-5)
+
+
+def test_grey_pictures_have_no_caffe_scaling() -> None:
+    with pytest.raises(UserError, match="scaling caffe is of colours"):
+        ImagePreprocessor(channels=1, scaling="caffe")
+
+
+def test_fit_counts_the_examples_of_each_label() -> None:
+    preprocessor, dataset = fitted(channels=3)
+    assert preprocessor.counts == [1] * 12
+    preprocessor.fit(dataset.concatenate(dataset.take(1)))
+    assert preprocessor.counts == [2] * 5 + [1] * 7
 
 
 def test_what_was_learned_is_saved_and_restored(tmp_path) -> None:
@@ -249,8 +275,9 @@ def test_what_was_learned_is_saved_and_restored(tmp_path) -> None:
     restored = ImagePreprocessor(size=20, channels=3)
     restored.restore(tmp_path)
     assert restored.labels == preprocessor.labels
+    assert restored.counts == preprocessor.counts
     np.testing.assert_array_equal(restored.mean, preprocessor.mean)
-    np.testing.assert_array_equal(restored.variance, preprocessor.variance)
+    np.testing.assert_array_equal(restored.covariance, preprocessor.covariance)
 
 
 def test_targets_are_indices_that_answer_turns_back_into_labels() -> None:

@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import keras
+from keras import layers
 
 PREFIX = "stride_"
 
 
-def stride_name(stride: int) -> str:
-    """The name of the last layer whose output is ``stride`` times smaller than the picture."""
-    return f"{PREFIX}{stride}"
+def stride_map(x, stride: int):
+    """Names the last map that is ``stride`` times smaller than the picture; changes nothing.
+
+    The name is a layer's of its own, so that the layers that own weights keep their published ones.
+    """
+    return layers.Identity(name=f"{PREFIX}{stride}")(x)
+
+
+class Strides:
+    """Names the map in front of each halving by its stride.
+
+    Args:
+        stride: how much smaller the first map is than the picture.
+    """
+
+    def __init__(self, stride: int):
+        self.stride = stride
+
+    def before(self, x, stride: int):
+        """``x``, named if a layer of ``stride`` is about to halve it."""
+        if stride == 1:
+            return x
+        x = stride_map(x, self.stride)
+        self.stride *= 2
+        return x
 
 
 def features(model: keras.Model) -> keras.Model:

@@ -1,171 +1,143 @@
 """Augmentation: pictures that could as well have been taken, drawn anew in every epoch.
 
-Each augmentation is a move and changes of light. All numbers are drawn by hashing (seed, epoch,
-index) of an example, so that they depend on nothing that came before: a resumed run draws the same.
+A recipe is a row of steps. All numbers are drawn by hashing (seed, epoch, index) of an example, so
+that they depend on nothing that came before: a resumed run draws the same. Pictures stay uint8.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
-from pipelines.arrange.draws import keys, uniform
+import numpy as np
+
+from pipelines.arrange.colour import jitter, principal_colours
+from pipelines.arrange.draws import Draws
+from pipelines.arrange.mixing import cutmix, cutout, mixup
+from pipelines.arrange.moves import affine, crop, mirror, warp, zoomed_crop
+from pipelines.arrange.rand_augment import rand_augment
+from pipelines.engine.application import UserError
 from pipelines.engine.lazy import tensorflow as tf
 
-Augment = Literal["none", "crop", "crop_flip", "crop_flip_light", "affine"]
+Augment = Literal[
+    "none",
+    "basic",
+    "crop",
+    "crop_flip",
+    "crop_flip_light",
+    "affine",
+    "warp",
+    "alexnet",
+    "inception",
+    "cutout",
+    "mixup",
+    "cutmix",
+    "randaugment",
+]
+Step = Callable[..., dict]  # (things, draw, preprocessor) → things
+
+
+def recipes(operations: int = 2, magnitude: float = 9) -> dict[Augment, tuple[Step, ...]]:
+    """The steps of every augmentation by name, with RandAugment's two numbers."""
+    slightly = partial(affine, turn=0.15, slant=0.15, zoom=0.1, shift=0.05)
+    return {
+        "basic": (mirror, slightly, partial(jitter, brightness=0.2, contrast=0.2, saturation=0.2)),
+        "crop": (crop,),
+        "crop_flip": (crop, mirror),
+        "crop_flip_light": (crop, mirror, partial(jitter, brightness=0.25, contrast=0.3)),
+        "affine": (slightly,),
+        "warp": (slightly, warp),
+        # Parts of 224 of 256 pixels in the paper, so that places differ by 32.
+        "alexnet": (partial(crop, share=1 / 14), mirror, principal_colours),
+        "inception": (
+            zoomed_crop,
+            mirror,
+            partial(jitter, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05),
+        ),
+        "cutout": (crop, mirror, cutout),
+        "mixup": (crop, mirror, mixup),
+        "cutmix": (crop, mirror, cutmix),
+        "randaugment": (
+            crop,
+            mirror,
+            partial(rand_augment, operations=operations, magnitude=magnitude),
+        ),
+    }
 
 
 def arrange(
-    dataset, preprocessor, *, training: bool, seed: int, batch_size: int, augment: Augment = "none"
+    dataset,
+    preprocessor,
+    *,
+    training: bool,
+    seed: int,
+    batch_size: int,
+    augment: Augment = "none",
+    operations: int = 2,
+    magnitude: float = 9,
+    class_weights: Literal["none", "balanced"] = "none",
 ):
     """Batches with uint8 ``image`` [batch, height, width, channels] → the same, augmented.
 
     Args:
-        dataset: batches as dicts with ``features``, ``epoch`` and ``index``.
-        preprocessor: its ``background`` fills what moves into the picture.
-        training: whether to augment at all.
+        dataset: batches as dicts with ``features``, ``target``, ``epoch`` and ``index``.
+        preprocessor: what it learned of the training pictures, and its ``background``.
+        training: whether to do anything at all.
         seed: of the draws, beside epoch and index.
         batch_size: examples in a batch.
-        augment: none; crop: moved by up to an eighth; crop_flip: and mirrored half of the time;
-            crop_flip_light: and brighter or darker, with more or less contrast; affine: slightly
-            moved, turned, scaled and slanted, for signs whose mirror image is another sign.
+        augment: none; basic: mirrored, slightly moved and turned, in other light; crop: moved by up
+            to an eighth; crop_flip: and mirrored half of the time; crop_flip_light: and in other
+            light; affine: slightly moved, turned, scaled and slanted, for signs whose mirror image
+            is another sign; warp: and locally displaced; alexnet, inception: as these networks were
+            trained; cutout, mixup, cutmix, randaugment: crop_flip and what the name says.
+        operations: how many operations randaugment applies to a picture.
+        magnitude: how strong they are, from 0 to 10 and beyond.
+        class_weights: balanced: examples of rare classes count more in the loss, so that all
+            classes count the same.
+
+    Raises:
+        UserError: for a negative number of operations or magnitude.
     """
-    if not training or augment == "none":
+    if operations < 0 or magnitude < 0:
+        raise UserError(
+            "randaugment needs --arrange.operations and --arrange.magnitude of at least 0, not "
+            f"{operations} and {magnitude:g}"
+        )
+    if not training:
         return dataset
-    move, lights = AUGMENTATIONS[augment]
+    steps = recipes(operations, magnitude)[augment] if augment != "none" else ()
 
-    def augmented(batch):
+    def arranged(batch: dict) -> dict:
         draw = Draws(seed, batch["epoch"], batch["index"])
-        images = move(batch["features"]["image"], draw, preprocessor.background)
-        if lights:
-            images = tf.cast(images, tf.float32)
-        for light in lights:
-            images = light(images, draw)
-        return {**batch, "features": {**batch["features"], "image": images}}
+        things = {**batch["features"], "target": batch["target"]}
+        things = augmented(things, steps, draw, preprocessor)
+        batch = {**batch, "target": things.pop("target"), "features": things}
+        if class_weights == "balanced":
+            batch["weight"] = balanced(batch["target"], preprocessor.counts)
+        return batch
 
-    return dataset.map(augmented, num_parallel_calls=tf.data.AUTOTUNE)
+    # Nothing here is Python to be turned into a graph, which would take seconds.
+    plain = tf.autograph.experimental.do_not_convert(arranged)
+    return dataset.map(plain, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-class Draws:
-    """Uniform random numbers, one per example and call, fixed by (seed, epoch, index).
+def augmented(things: dict, steps: Sequence[Step], draw: Draws, preprocessor) -> dict:
+    """Applies steps to a batch: ``image``, and what else there is as in ``geometry.py``."""
+    for step in steps:
+        things = step(things, draw, preprocessor)
+    return things
+
+
+def balanced(target: tf.Tensor, counts: Sequence[int]) -> tf.Tensor:
+    """float32 [batch]: weights that are 1 on average and sum to the same for every class.
 
     Args:
-        seed: of the run.
-        epoch: int64 [batch].
-        index: int64 [batch], the example's place in its split.
+        target: class indices [batch], or shares of the classes [batch, classes].
+        counts: training examples of each class.
     """
-
-    def __init__(self, seed: int, epoch, index):
-        self.example = (seed, epoch, index)
-        self.count = 0
-
-    def uniform(self, low: float, high: float):
-        """float64 [batch], from ``low`` to ``high``; other numbers at every call."""
-        return low + (high - low) * self._shares()
-
-    def integer(self, low: int, high: int):
-        """int32 [batch], from ``low`` to ``high``, both included."""
-        return low + tf.cast((high + 1 - low) * self._shares(), tf.int32)
-
-    def _shares(self):
-        self.count += 1
-        return uniform(keys(*self.example, self.count))
-
-
-def crop(images, draw: Draws, background: int):
-    """Moves by whole pixels, up to an eighth of a side: He et al. 2015, section 4.2: 4 of 32.
-
-    ``images`` and the result are uint8 [batch, height, width, channels].
-    """
-    height, width, channels = images.shape[1:]
-    top, left, row = height // 8, width // 8, width * channels
-    # Rows of bytes: TensorFlow is ten times slower at padding and at slicing pixels of three bytes.
-    rows = tf.reshape(images, [-1, height, row])
-    around = [[0, 0], [top, top], [left * channels, left * channels]]
-    rows = tf.pad(rows, around, constant_values=tf.constant(background, images.dtype))
-    y, x = draw.integer(0, 2 * top), draw.integer(0, 2 * left) * channels
-    moved = tf.map_fn(
-        lambda n: tf.slice(rows, [n, y[n], x[n]], [1, height, row])[0],
-        tf.range(tf.shape(rows)[0]),
-        fn_output_signature=tf.TensorSpec([height, row], images.dtype),
-    )
-    return tf.reshape(moved, [-1, height, width, channels])
-
-
-def crop_flip(images, draw: Draws, background: int):
-    """As ``crop``; left and right are exchanged for one example in two."""
-    mirrored = draw.uniform(0, 1) < 0.5
-    return mirror(crop(images, draw, background), mirrored)
-
-
-def mirror(images, mirrored):
-    """Exchanges left and right of the pictures [batch, height, width, channels] that are named.
-
-    Only those are touched, in three dimensions: reversing all of them, in four, and choosing
-    takes eight times as long.
-    """
-    _, height, width, channels = images.shape
-    there, others = tf.where(mirrored)[:, 0], tf.where(~mirrored)[:, 0]
-    columns = tf.reshape(tf.gather(images, there), [-1, width, channels])
-    reversed_ = tf.reshape(tf.reverse(columns, [1]), [-1, height, width, channels])
-    order = tf.argsort(tf.concat([there, others], 0))
-    return tf.gather(tf.concat([reversed_, tf.gather(images, others)], 0), order)
-
-
-def affine(images, draw: Draws, background: int):
-    """Turns and slants by up to 0.15 (radians, pixels), scales by 10 %, moves by 5 %.
-
-    ``images`` are uint8 [batch, height, width, channels], the result float32 of the same shape:
-    all moves are one transform, so that pixels are interpolated once. The transform is computed in
-    float64, because the last bits of a cosine differ with an example's place in the batch.
-    """
-    height, width = images.shape[1:3]
-    angle, slant = draw.uniform(-0.15, 0.15), draw.uniform(-0.15, 0.15)
-    scale = tf.exp(draw.uniform(-0.1, 0.1))
-    x, y = draw.uniform(-0.05, 0.05) * width, draw.uniform(-0.05, 0.05) * height
-    cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
-    move = matrices(cos, slant * cos - sin, x, sin, slant * sin + cos, y)
-    # Moves are about the picture's centre; the operation counts from the corner.
-    one = tf.ones_like(angle)
-    y, x = (height - 1) / 2, (width - 1) / 2
-    to_centre, back = matrices(one, 0, -x, 0, one, -y), matrices(one, 0, x, 0, one, y)
-    matrix = tf.matmul(back, tf.matmul(move, to_centre))
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=tf.cast(images, tf.float32),
-        transforms=tf.cast(tf.reshape(matrix, [-1, 9])[:, :8], tf.float32),
-        output_shape=[height, width],
-        interpolation="BILINEAR",
-        fill_mode="CONSTANT",
-        fill_value=float(background),
-    )
-
-
-def matrices(a, b, c, d, e, f):
-    """[batch, 3, 3]: new pixel (x, y) shows the old one at (ax + by + c, dx + ey + f)."""
-    row = [tf.zeros_like(a) + value for value in (a, b, c, d, e, f, 0, 0, 1)]
-    return tf.reshape(tf.stack(row, axis=1), [-1, 3, 3])
-
-
-def brightness(images, draw: Draws):
-    """Up to 32 grey levels brighter or darker."""
-    return tf.clip_by_value(images + per_picture(draw.uniform(-32, 32)), 0, 255)
-
-
-def contrast(images, draw: Draws):
-    """Differences from the picture's mean up to 30 % larger or smaller."""
-    mean = tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
-    factor = per_picture(draw.uniform(0.7, 1.3))
-    return tf.clip_by_value(mean + factor * (images - mean), 0, 255)
-
-
-def per_picture(numbers):
-    """[batch] → float32 [batch, 1, 1, 1]."""
-    return tf.cast(numbers, tf.float32)[:, None, None, None]
-
-
-# By name: the move, and changes of light, one after another.
-AUGMENTATIONS = {
-    "crop": (crop, ()),
-    "crop_flip": (crop_flip, ()),
-    "crop_flip_light": (crop_flip, (brightness, contrast)),
-    "affine": (affine, ()),
-}
+    counts = np.array(counts)
+    weights = tf.constant(counts.sum() / (len(counts) * counts), tf.float32)
+    if target.shape.rank == 1:
+        return tf.gather(weights, target)
+    return tf.reduce_sum(target * weights, axis=-1)

@@ -225,6 +225,28 @@ def training_data(
     )
 
 
+def training_views(assembly: Assembly, count: int, epochs: int) -> list[dict[str, Any]]:
+    """The first ``count`` training examples, plain and then as ``arrange`` makes them each epoch.
+
+    They are arranged together: what depends on the rest of a batch was different in training.
+    """
+    recipe, preprocessor = assembly.configuration.recipe, assembly.preprocessor
+    examples = Examples.read(assembly.source, preprocessor, "train", limit=count)
+    everyone = tf.range(examples.count, dtype=tf.int64)
+
+    def batch(epoch: tf.Tensor) -> dict[str, Any]:
+        return examples.gather(everyone) | {"epoch": tf.fill([examples.count], epoch)}
+
+    arranged = assembly.arrange(
+        tf.data.Dataset.range(epochs).map(batch),
+        preprocessor,
+        training=True,
+        seed=recipe.seed,
+        batch_size=recipe.batch_size,
+    )
+    return [examples.gather(everyone), *arranged]
+
+
 def _counted(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The same batches, with a length that is known and the same in every epoch.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from typing import Any
@@ -11,7 +12,7 @@ from rich.progress import track
 
 from pipelines.engine.answers import OpenRun
 from pipelines.engine.application import choose
-from pipelines.engine.data import evaluation_batches, readable
+from pipelines.engine.data import evaluation_batches, readable, training_views
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.engine.report import write_report
 from pipelines.engine.run import write_text
@@ -38,6 +39,7 @@ def evaluate(opened: OpenRun, split: str = "test", limit: int | None = None) -> 
         answers=answers,
         examples=examples,
         scores=scores,
+        training_views=functools.partial(training_views, opened.assembly),
     )
     _write_predictions(opened, evaluation)
     opened.run.write_scores(split, scores.values | {"examples": len(scores.errors)})

@@ -16,12 +16,14 @@ and the export share it. The rules:
 
 from __future__ import annotations
 
+import collections
 import json
 import pathlib
 from typing import ClassVar, Literal
 
 import numpy as np
 
+from models.layers.official_weights import CONVENTIONS
 from pipelines.engine.application import UserError
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.preprocess.preprocessor import Preprocessor
@@ -51,6 +53,9 @@ class ImagePreprocessor(Preprocessor):
             sides, or padded with background at the shorter ones.
         resize: how pixels between pixels are found.
         background: grey level, 0 to 255, of margins, padding and whatever is transparent.
+        scaling: what the model sees of the bytes. data: zero mean and unit variance by channel, as
+            learned from the training split; else what published weights expect, bytes: 0 to 255;
+            tf: -1 to 1; caffe: blue, green, red minus ImageNet's means.
     """
 
     supplies: ClassVar[tuple[str, ...]] = ("input_shape", "num_classes")
@@ -65,6 +70,7 @@ class ImagePreprocessor(Preprocessor):
         fit: Literal["stretch", "crop", "pad"] = "stretch",
         resize: Literal["bilinear", "bicubic", "area", "nearest"] = "bilinear",
         background: int = 0,
+        scaling: Literal["data", "bytes", "tf", "caffe"] = "data",
     ):
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         self.inner = tuple(side - 2 * margin for side in self.size)
@@ -72,38 +78,49 @@ class ImagePreprocessor(Preprocessor):
             raise UserError(f"margin {margin} leaves nothing of size {self.size[0]}x{self.size[1]}")
         if not 0 <= background <= 255:
             raise UserError(f"background is a grey level from 0 to 255, not {background}")
+        if scaling == "caffe" and channels == 1:
+            raise UserError("scaling caffe is of colours; grey pictures need another")
         self.channels = channels
         self.margin = margin
         self.resize = resize
         self.fit_to = fit
         self.background = background
+        self.scaling = scaling
         self.labels: list[str] = []
+        self.counts: list[int] = []
         self.mean = np.zeros(channels)
-        self.variance = np.ones(channels)
+        self.covariance = np.eye(channels)
 
     def fit(self, dataset) -> None:
-        """Learns the labels and, by channel, the exact mean and variance of the pixels.
+        """Learns the labels with their counts, and the exact mean and covariance of colours.
 
         Args:
             dataset: raw batches with ``image`` and ``label``.
         """
-        count, total, squares, labels = 0, 0, 0, set()
+        count, total, products, labels = 0, 0, 0, collections.Counter()
         sums = dataset.map(self._sums, num_parallel_calls=tf.data.AUTOTUNE)
-        for pixels, batch_total, batch_squares, batch_labels in sums.as_numpy_iterator():
-            count += pixels
+        for pixels, batch_total, batch_products, *found in sums.as_numpy_iterator():
+            count += int(pixels)
             total += batch_total
-            squares += batch_squares
-            labels.update(batch_labels.tolist())
+            products += batch_products
+            labels.update(dict(zip(*(part.tolist() for part in found), strict=True)))
         self.labels = sort_labels(label.decode() for label in labels)
+        self.counts = [labels[label.encode()] for label in self.labels]
         self.mean = total / count
-        self.variance = squares / count - self.mean**2
+        self.covariance = products / count - np.outer(self.mean, self.mean)
 
     def _sums(self, batch: dict):
-        image = tf.cast(self.features(batch)["image"], tf.int64)
-        pixels = tf.size(image, tf.int64) // self.channels
-        axes = [0, 1, 2]
-        total, squares = tf.reduce_sum(image, axes), tf.reduce_sum(image * image, axes)
-        return pixels, total, squares, tf.unique(batch["label"]).y
+        # Sums of integers, which float64 holds exactly, and whose products have a fast operation.
+        pixels = tf.cast(self.features(batch)["image"], tf.float64)
+        pixels = tf.reshape(pixels, [-1, self.channels])
+        products = tf.matmul(pixels, pixels, transpose_a=True)
+        labels, _, counts = tf.unique_with_counts(batch["label"])
+        return tf.shape(pixels)[0], tf.reduce_sum(pixels, 0), products, labels, counts
+
+    @property
+    def variance(self) -> np.ndarray:
+        """[channels]"""
+        return np.diagonal(self.covariance)
 
     def features(self, batch: dict) -> dict:
         """``image``: [batch] encoded pictures → uint8 [batch, height, width, channels].
@@ -111,7 +128,7 @@ class ImagePreprocessor(Preprocessor):
         Raises:
             tf.errors.InvalidArgumentError: names the first row that is no picture.
         """
-        images = batch["image"]
+        images = tf.convert_to_tensor(batch["image"])
         kind = require_pictures(self._kind(images))
         readers = [self._plain, self._jpeg, self._png_of_many_bits]
         readers += [self._as_grey] if self.channels == 1 else []
@@ -142,15 +159,23 @@ class ImagePreprocessor(Preprocessor):
         )
 
     def model_inputs(self, features: dict) -> dict:
-        """Pixels [batch, height, width, channels] → float32 of zero mean and unit variance."""
+        """Pixels [batch, height, width, channels] → float32 as ``scaling`` says."""
+        reverse, mean, deviation = self._convention()
         # A product with constants: graphs rewrite a quotient, which changes the last bit.
-        scale = (1 / np.sqrt(np.where(self.variance > 0, self.variance, 1))).astype("float32")
-        mean = self.mean.astype("float32")
+        scale, mean = (1 / deviation).astype("float32"), mean.astype("float32")
+        image = tf.reverse(features["image"], [-1]) if reverse else features["image"]
         # On long rows, because TensorFlow is four times slower at spreading three numbers.
-        pixels = features["image"].shape[1] * features["image"].shape[2]
-        rows = tf.reshape(features["image"], [-1, pixels * self.channels])
+        pixels = image.shape[1] * image.shape[2]
+        rows = tf.reshape(image, [-1, pixels * self.channels])
         scaled = (tf.cast(rows, tf.float32) - tf.tile(mean, [pixels])) * tf.tile(scale, [pixels])
         return {"image": tf.reshape(scaled, [-1, *self.size, self.channels])}
+
+    def _convention(self) -> tuple[bool, np.ndarray, np.ndarray]:
+        """Whether channels change places, and the mean and the deviation by channel."""
+        if self.scaling == "data":
+            return False, self.mean, np.sqrt(np.where(self.variance > 0, self.variance, 1))
+        reverse, mean, deviation = CONVENTIONS[self.scaling]
+        return reverse, np.array(mean[: self.channels]), np.array(deviation[: self.channels])
 
     def target(self, batch: dict):
         """``label``: [batch] strings → int32 [batch] class indices.
@@ -180,17 +205,18 @@ class ImagePreprocessor(Preprocessor):
     def save(self, folder: pathlib.Path) -> None:
         learned = {
             "labels": self.labels,
+            "counts": self.counts,
             "mean": self.mean.tolist(),
-            "variance": self.variance.tolist(),
+            "covariance": self.covariance.tolist(),
         }
         text = json.dumps(learned, indent=1, ensure_ascii=False)
         (folder / "image.json").write_text(text, encoding="utf-8")
 
     def restore(self, folder: pathlib.Path) -> None:
         learned = json.loads((folder / "image.json").read_text(encoding="utf-8"))
-        self.labels = learned["labels"]
+        self.labels, self.counts = learned["labels"], learned["counts"]
         self.mean = np.array(learned["mean"])
-        self.variance = np.array(learned["variance"])
+        self.covariance = np.array(learned["covariance"])
 
     def _kind(self, images):
         """[batch] encoded pictures → int32 [batch]: which of the readers below; -1: none."""

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from pipelines.tasks.contact_sheet import draw_contact_sheet
 from pipelines.tasks.task import Evaluation, Figure, Scores, Task
 
 WORST_MISTAKES = 20
@@ -17,7 +18,10 @@ WORST_MISTAKES = 20
 
 @keras.saving.register_keras_serializable(package="zoo")
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of float32 logits [batch, classes] with class indices [batch], in nats.
+    """Cross-entropy of float32 logits [batch, classes] with the target, in nats.
+
+    Targets are class indices [batch] or, where examples were mixed, shares of the classes [batch,
+    classes].
 
     Args:
         label_smoothing: the share of the target that is spread evenly over all classes
@@ -30,13 +34,34 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         log_probabilities = ops.log_softmax(ops.cast(y_pred, "float32"))
-        indices = ops.cast(ops.expand_dims(y_true, -1), "int32")
-        true = ops.squeeze(ops.take_along_axis(log_probabilities, indices, axis=-1), -1)
+        if is_mixed(y_true):
+            true = ops.sum(ops.cast(y_true, "float32") * log_probabilities, axis=-1)
+        else:
+            indices = ops.cast(ops.expand_dims(y_true, -1), "int32")
+            true = ops.squeeze(ops.take_along_axis(log_probabilities, indices, axis=-1), -1)
         even = ops.mean(log_probabilities, axis=-1)
         return -((1 - self.label_smoothing) * true + self.label_smoothing * even)
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+class Accuracy(keras.metrics.MeanMetricWrapper):
+    """The share of examples whose largest logit is that of the class, or of the largest share."""
+
+    def __init__(self, name: str = "accuracy", **kwargs):
+        super().__init__(fn=hits, name=name, **kwargs)
+
+
+def hits(y_true, y_pred):
+    """1 where the largest logit of [batch, classes] is the target's class, else 0."""
+    truth = ops.argmax(y_true, axis=-1) if is_mixed(y_true) else y_true
+    return ops.cast(ops.equal(ops.cast(truth, "int32"), ops.argmax(y_pred, axis=-1)), "float32")
+
+
+def is_mixed(target) -> bool:
+    """Whether targets are shares of classes [batch, classes] instead of indices [batch]."""
+    return len(target.shape) == 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +79,7 @@ class Classification(Task):
     def compile_arguments(self) -> dict[str, Any]:
         return {
             "loss": SmoothedCrossentropy(self.label_smoothing),
-            "metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+            "metrics": [Accuracy()],
         }
 
     def respond(self, model: keras.Model, features: dict) -> dict:
@@ -86,11 +111,13 @@ class Classification(Task):
         return Scores(values, "wrong label (0 or 1)", errors)
 
     def figures(self, evaluation: Evaluation, folder: pathlib.Path) -> list[Figure]:
-        """The confusion matrix and, for pictures, the most confident mistakes."""
+        """The confusion matrix and, for pictures, the most confident mistakes and augmentation."""
         figures = [draw_confusion(evaluation, folder)]
         if "image" in evaluation.source.fields and evaluation.scores.errors.any():
             figures.append(draw_mistakes(evaluation, folder))
-        return figures
+        if "image" in evaluation.source.fields and evaluation.training_views:
+            figures.append(draw_contact_sheet(evaluation, folder))
+        return [figure for figure in figures if figure]
 
 
 def texts(values) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -37,6 +38,9 @@ class Evaluation:
         answers: by name, a list with one entry per example: numpy values or arrays.
         examples: the raw fields of the same examples, without pictures and sound, by name.
         scores: what the task made of them.
+        training_views: ``training_views(examples, epochs)``: batches with ``features`` and
+            ``target`` of the first training examples, as they are and then as they were in each of
+            the first epochs; None if nobody wants to see them.
     """
 
     model: keras.Model
@@ -46,6 +50,7 @@ class Evaluation:
     answers: dict[str, list]
     examples: dict[str, list]
     scores: Scores
+    training_views: Callable[[int, int], list[dict]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

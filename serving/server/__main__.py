@@ -7,6 +7,7 @@ import os
 import sys
 
 from serving.server import flags
+from serving.server.allocation import keep_freed_memory
 from serving.server.errors import StatusError
 from serving.server.quiet import standard_error_held_back
 
@@ -21,6 +22,7 @@ def main() -> int:
     # client.
     logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    keep_freed_memory()
     with standard_error_held_back():
         import tensorflow as tf
     tf.get_logger().setLevel(logging.ERROR)

@@ -155,6 +155,19 @@ def test_a_beam_wider_than_all_there_is():
     assert not response["alignment"][0, 2:].any()
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("width", [2, 3, 4])
+def test_improbable_ends_do_not_stop_the_probable_answer(width, alpha):
+    """At each step the end has 0.02 at every hypothesis, until 4 has been written five times."""
+    table = np.full((1, 7, 6, 6), 0.01)
+    table[:, :5, :, 4], table[:, :5, :, END] = 0.94, 0.02
+    table[:, 5:, :, END] = 0.95
+    response = search(
+        Table(table), ones(1), maximum_length=9, beam_width=width, length_penalty=alpha
+    )
+    assert written(response["tokens"][0, 0]) == [4, 4, 4, 4, 4, END]
+
+
 FORMS = {
     "power": lambda alpha: lambda length: length**alpha,
     "gnmt": lambda alpha: lambda length: ((5 + length) / 6) ** alpha,

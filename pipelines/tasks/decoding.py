@@ -6,8 +6,9 @@ of them end, so that K remain to go on. A candidate that ends counts as an answe
 the first K; the n best answers are pooled. K = 1 is greedy decoding. A row where a temperature is
 given draws K independent samples instead.
 
-A row is done when K of its hypotheses have ended, when it has reached its maximum length, or when
-none that goes on can still come before the n-th of the pool. The loop ends when all rows are done.
+A row is done when K of its hypotheses have ended and the most probable of the others is no better
+than one of them, when it has reached its maximum length, or when none that goes on can still come
+before the n-th of the pool. The loop ends when all rows are done.
 
 Answers are ordered by log P / N(T), with T the number of tokens, the end token counted:
 N = T^α (as in fairseq, Marian and CTranslate2), or N = ((5 + T) / 6)^α, plus a coverage penalty
@@ -251,7 +252,8 @@ class _Decoder:
         state, coverage = self._follow((_without_memory(state), coverage), parents)
 
         # A row that is done at its maximum length keeps its hypotheses, to be cut.
-        enough = ops.logical_or(ended >= self.width, self._hopeless(best, pool, position))
+        enough = ops.logical_and(ended >= self.width, self._behind(best, pool, position))
+        enough = ops.logical_or(enough, self._hopeless(best, pool, position))
         best = ops.where(done, alive.scores, ops.where(enough, IMPOSSIBLE, best))
         if self.search.coverage_penalty:
             coverage = ops.where(done[..., None], alive.coverage, coverage)
@@ -303,6 +305,17 @@ class _Decoder:
         return self.search.coverage_penalty * ops.sum(
             ops.where(self.mask[:, None], read, 0.0), axis=-1
         )
+
+    def _behind(self, alive, pool: Answers, position):
+        """Whether the most probable hypothesis is now no better than an answer, [B, 1].
+
+        Without this, what a confident model all but excludes, as it ends at every step, fills the
+        pool before the one probable answer has ended.
+        """
+        length = ops.cast(ops.maximum(pool.ends + 1, 1), "float32")
+        answers = pool.scores / self.search.normalizer(length, self.exponent)
+        here = self.search.normalizer(ops.cast(position + 1, "float32"), self.exponent)
+        return alive[:, :1] / here <= ops.max(answers, axis=1, keepdims=True)
 
     def _hopeless(self, alive, pool: Answers, position):
         """Whether no hypothesis can still come before the last answer of the pool, [B, 1].

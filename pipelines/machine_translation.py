@@ -9,7 +9,8 @@ subwords.
         --source.source_language en --source.target_language de
 
 The first command writes all 2,000 test dates right (exact match 100 %, seed 0, 2026-11-22, two
-shared cores of a 2.5 GHz Xeon: 2 min 55 s for everything, 2 min 4 s of it training).
+shared cores of a 2.5 GHz Xeon: 2 min 55 s for everything, 2 min 4 s of it training). With
+``--architecture transformer_tiny`` 99.95 % are right, with ``rnn_encoder_decoder`` 99.15 %.
 
 Served, three signatures:
 

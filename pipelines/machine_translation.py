@@ -9,25 +9,98 @@ subwords.
         --source.source_language en --source.target_language de
 
 The first command writes all 2,000 test dates right (exact match 100 %, seed 0, 2026-11-22, two
-shared cores of a 2.5 GHz Xeon: 2 min 55 s for everything, 2 min 4 s of it training).
+shared cores of a 2.5 GHz Xeon: 2 min 55 s for everything, 2 min 4 s of it training). With
+``--architecture transformer_tiny`` 99.95 % are right, with ``rnn_encoder_decoder`` 99.15 %.
 
-Served: ``source`` [batch] → ``texts``, ``scores``, ``lengths`` [batch, n], n = 1, and ``alignment``
-[batch, n, written tokens, read tokens].
+Served, three signatures:
+
+- ``serving_default``: ``source`` [batch] → ``texts``, ``scores``, ``lengths`` [batch, n], best
+  first, ``alignment`` [batch, n, written tokens, read tokens], and ``truncated`` [batch], true
+  where the source was longer than is read.
+- ``translate``: also asks for ``length_penalty``, ``beam_width``, ``maximum_length``,
+  ``temperature`` and ``seed`` [batch]; above temperature 0 it draws at random instead of searching.
+  Also answers ``source_tokens`` and ``target_tokens``, what the alignment is between.
+- ``score``: ``source`` and ``target`` [batch] → ``scores``, the log-probability of that target, its
+  ``lengths``, and ``truncated`` [batch].
 """
 
-from models.encoder_decoder import bahdanau_attention
+from __future__ import annotations
+
+from models.encoder_decoder import bahdanau_attention, rnn_encoder_decoder, sequence_to_sequence
+from models.transformer import transformer_base, transformer_small, transformer_tiny
 from pipelines.arrange.translation import arrange
-from pipelines.engine.application import Application, Recipe, Variant
+from pipelines.engine.application import DEFAULT_SIGNATURE, Application, Endpoint, Recipe, Variant
+from pipelines.engine.lazy import tensorflow as tf
 from pipelines.preprocess.text import TranslationPreprocessor
 from pipelines.sources.dates import Dates
 from pipelines.sources.parallel_text import ParallelText
+from pipelines.tasks.decoding import Wishes
 from pipelines.tasks.translation import Translation
+
+
+def translate_inputs(preprocessor: TranslationPreprocessor) -> dict[str, tf.TensorSpec]:
+    """A source with what is wished for it."""
+    dtypes = Wishes(tf.float32, tf.int32, tf.int32, tf.float32, tf.int32)._asdict()
+    wishes = {name: tf.TensorSpec([None], dtype) for name, dtype in dtypes.items()}
+    return preprocessor.signature | wishes
+
+
+def translate_samples(preprocessor: TranslationPreprocessor, raw: dict) -> dict[str, tf.Tensor]:
+    """Sources that are searched and sources that are drawn, in turn."""
+    number = tf.range(tf.size(raw["source"]))
+    wishes = Wishes(
+        length_penalty=tf.fill(tf.shape(number), 1.0),
+        beam_width=tf.fill(tf.shape(number), 2),
+        maximum_length=tf.fill(tf.shape(number), 64),
+        temperature=0.8 * tf.cast(number % 2, tf.float32),
+        seed=number,
+    )
+    return {"source": raw["source"]} | wishes._asdict()
+
+
+def translate_response(task: Translation, model, features: dict) -> dict:
+    """The response to the wishes among the features, and the source's ids."""
+    wishes = Wishes(*(features[name] for name in Wishes._fields))
+    return task.respond(model, features, wishes) | {"source": features["source"]}
+
+
+translate = Endpoint(
+    inputs=translate_inputs,
+    features=lambda preprocessor, batch: (
+        preprocessor.model_inputs(preprocessor.features(batch))
+        | {name: batch[name] for name in Wishes._fields}
+    ),
+    respond=translate_response,
+    answer=lambda preprocessor, response, inputs: (
+        preprocessor.answer(response, inputs)
+        | preprocessor.aligned_tokens(response["source"], response)
+    ),
+    samples=translate_samples,
+)
+
+score = Endpoint(
+    inputs=lambda preprocessor: (
+        preprocessor.signature | {"target": tf.TensorSpec([None], tf.string)}
+    ),
+    features=lambda preprocessor, batch: preprocessor.model_inputs(
+        preprocessor.features(batch) | {"target": preprocessor.target(batch)}
+    ),
+    respond=lambda task, model, features: task.forced(model, features),
+    answer=lambda preprocessor, response, inputs: response,
+    samples=lambda preprocessor, raw: {"source": raw["source"], "target": raw["target"]},
+)
+
+# As published for the base model (Vaswani et al. 2017, section 5.3): 1 / √(512 · 4000) at most.
+NOAM = {"learning_rate": 7e-4, "schedule": "inverse_sqrt", "warmup_steps": 4000}
+# Normalized before each sublayer, a small one learns fast at a high rate.
+FAST = {"learning_rate": 2e-3, "warmup_steps": 100, "batch_size": 64}
 
 application = Application(
     name="machine_translation",
     summary="Translate a text: dates in many languages to ISO dates, or any parallel text.",
     sources={
-        "dates": Variant(Dates),
+        # What is read and what is written are different characters, and nothing is ambiguous.
+        "dates": Variant(Dates, model={"shared_embeddings": False, "dropout": 0.0}),
         "text": Variant(
             ParallelText,
             recipe={"epochs": 20, "batch_size": 64, "patience": 3},
@@ -39,15 +112,23 @@ application = Application(
                 "maximum_target_length": 100,
             },
             arrange={"pad_to": 8},
-            task={"maximum_length": 100},
-            model={"units": 256, "embedding_dim": 256, "dropout": 0.3},
+            task={"maximum_length": 100, "label_smoothing": 0.1},
+            model={"units": 256, "embedding_dim": 256, "dropout": 0.3, "shared_embeddings": True},
         ),
     },
     preprocessor=TranslationPreprocessor,
     arrange=arrange,
     task=Translation,
     recipe=Recipe(epochs=3, batch_size=128, learning_rate=5e-3, schedule="cosine", clip_norm=1.0),
-    architectures={"bahdanau_attention": Variant(bahdanau_attention)},
+    architectures={
+        "bahdanau_attention": Variant(bahdanau_attention),
+        "rnn_encoder_decoder": Variant(rnn_encoder_decoder),
+        "sequence_to_sequence": Variant(sequence_to_sequence),
+        "transformer_tiny": Variant(transformer_tiny, FAST, model={"normalization": "pre"}),
+        "transformer_small": Variant(transformer_small, NOAM),
+        "transformer_base": Variant(transformer_base, NOAM),
+    },
+    endpoints={DEFAULT_SIGNATURE: Endpoint(), "translate": translate, "score": score},
 )
 
 if __name__ == "__main__":

@@ -132,12 +132,12 @@ def test_functions_answer_one_row_and_many_rows_alike(name: str, smoke_run) -> N
         for row in range(3):
             alone = function(**{k: tf.constant(v[row : row + 1]) for k, v in inputs.items()})
             for key, value in alone.items():
-                expected = together[key][row]
+                # Beside longer rows there is more padding.
+                expected = together[key][row][tuple(slice(0, size) for size in value[0].shape)]
                 if value.dtype == tf.string:
                     assert value[0].numpy().tolist() == expected.numpy().tolist()
                 else:
-                    trimmed = tuple(slice(0, size) for size in value[0].shape)
-                    np.testing.assert_allclose(value[0], expected[trimmed], rtol=1e-4, atol=1e-5)
+                    np.testing.assert_allclose(value[0], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -141,6 +141,39 @@ ROWS = [
         inputs={"center": ((), 20), "candidates": ((3,), 20)},
     ),
 ]
+# What writes sequences: the papers state no counts of what is built here but where it is said.
+SMALL_TEXT = {"source_vocabulary_size": 20, "target_vocabulary_size": 17}
+TEXTS = {"source": ((6,), 17), "target": ((5,), 17)}
+SMALL_RECURRENT = SMALL_TEXT | {"units": 5, "embedding_dim": 6}
+SMALL_TRANSFORMER = SMALL_TEXT | {
+    "dim": 8,
+    "hidden_dim": 6,
+    "layers": 2,
+    "heads": 2,
+    "shared_embeddings": False,
+}
+ROWS += [
+    Row(
+        "encoder_decoder.sequence_to_sequence",
+        SMALL_RECURRENT | {"depth": 2},
+        2 * 30_000 * 64 + 2 * 4 * 256 * (64 + 256 + 1) + 30_000 * (256 + 1),
+        inputs=TEXTS,
+    ),
+    Row(
+        "encoder_decoder.rnn_encoder_decoder",
+        SMALL_RECURRENT | {"cell": "peephole_lstm"},
+        2 * 15_000 * 64
+        + 3 * 256 * (64 + 256 + 2)
+        + 3 * 256 * (64 + 256 + 256 + 2)
+        + 2 * 256 * (64 + 256 + 256 + 1)
+        + 15_000 * (256 + 1),
+        inputs=TEXTS,
+    ),
+    # The paper says 65 million, of about 37,000 tokens.
+    Row("transformer.transformer_base", SMALL_TRANSFORMER, 63_045_632, inputs=TEXTS),
+    Row("transformer.transformer_small", SMALL_TRANSFORMER, 36_626_432, inputs=TEXTS),
+    Row("transformer.transformer_tiny", SMALL_TRANSFORMER, 2_598_912, inputs=TEXTS),
+]
 
 
 def identify(row: Row) -> str:

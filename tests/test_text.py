@@ -51,6 +51,7 @@ def read_back(preprocessor, texts):
         "scores": tf.zeros([len(texts), 1]),
         "lengths": tf.cast(ids.row_lengths() - 1, tf.int32)[:, None],
         "alignment": tf.zeros([len(texts), 1, tf.shape(ids.to_tensor())[1], 1]),
+        "truncated": tf.zeros([len(texts)], tf.bool),
     }
     return [text.decode() for text in preprocessor.answer(response, {})["texts"][:, 0].numpy()]
 

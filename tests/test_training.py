@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from pipelines.engine.answers import open_run
-from pipelines.engine.application import Recipe, UserError
+from pipelines.engine.application import Recipe, UserError, load_application
+from pipelines.engine.assembly import assemble
+from pipelines.engine.cli import train_run
+from pipelines.engine.configuration import Command, parse
 from pipelines.engine.optimizer import learning_rate
 from pipelines.engine.run import Run, save_arrays
 from pipelines.engine.train import check_devices
@@ -190,6 +193,38 @@ def test_early_stop_keeps_the_best_epoch(tmp_path) -> None:
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)
+
+
+def test_kept_weights_are_the_mean_of_the_last_epochs(tmp_path) -> None:
+    options = ["--epochs", "4", "--averaged_epochs", "3", "--monitor", "val_loss"]
+    configuration, _ = parse(load_application("image_classification"), options)
+    run = train_run(
+        assemble(configuration), Command(run="mean", runs_dir=str(tmp_path), smoke=True)
+    )
+    losses = [metrics["val_loss"] for metrics in run.history]
+    assert min(losses) == losses[3], "else it is not the last three epochs that are averaged"
+    assert not run.epoch_checkpoint(0).exists()
+    checkpoints = [np.load(run.epoch_checkpoint(epoch)) for epoch in (1, 2, 3)]
+    for weight, name in zip(open_run(run.path).model.variables, checkpoints[0], strict=True):
+        arrays = [checkpoint[name] for checkpoint in checkpoints]
+        if np.issubdtype(arrays[0].dtype, np.floating):
+            assert np.ptp(arrays, axis=0).any()
+            np.testing.assert_allclose(weight, np.mean(arrays, axis=0), rtol=1e-5, atol=1e-7)
+        else:
+            np.testing.assert_array_equal(weight, arrays[-1])
+
+
+def test_the_transformer_s_schedule() -> None:
+    dim, warmup = 512, 4000
+    recipe = Recipe(
+        learning_rate=(dim * warmup) ** -0.5, schedule="inverse_sqrt", warmup_steps=warmup
+    )
+    schedule = learning_rate(recipe, total_steps=100_000)
+    for number in (1, 17, 3999, 4000, 4001, 100_000):
+        published = dim**-0.5 * min(number**-0.5, number * warmup**-1.5)
+        assert float(schedule(number - 1)) == pytest.approx(published, rel=1e-5)
+    again = type(schedule).from_config(schedule.get_config())
+    assert float(again(16)) == float(schedule(16))
 
 
 def test_learning_rate_schedules() -> None:

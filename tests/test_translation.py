@@ -13,9 +13,11 @@ from models.encoder_decoder import bahdanau_attention
 from models.layers.attention import AdditiveAttention
 from models.layers.reserved_tokens import BEGIN, END, PADDING
 from pipelines.arrange.translation import arrange
+from pipelines.engine.application import UserError
+from pipelines.machine_translation import score, translate
 from pipelines.preprocess.text import TranslationPreprocessor
 from pipelines.tasks.task import Evaluation
-from pipelines.tasks.translation import Translation
+from pipelines.tasks.translation import SmoothedCrossentropy, Translation
 from tests.conftest import run_python
 
 
@@ -122,18 +124,19 @@ numpy.save(folder + "/logits.npy", model(dict(numpy.load(folder + "/batch.npz"))
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), model(batch), atol=1e-5)
 
 
-def test_attention_by_hand():
+def test_additive_attention_by_hand():
     layer = AdditiveAttention(2)
-    query, values = np.array([[1.0, 2.0]]), np.array([[[1.0], [3.0], [9.0]]])
+    queries, values = np.array([[[1.0, 2.0], [0.5, -1.0]]]), np.array([[[1.0], [3.0], [9.0]]])
     mask = np.array([[True, True, False]])
-    layer(query, values, np.zeros((1, 3, 2)), mask)
+    layer(queries, values, np.zeros((1, 3, 2)), mask)
     W, U, v = np.array([[0.1, 0.2], [0.3, 0.4]]), np.array([[0.5, -0.5]]), np.array([[1.0], [2.0]])
     layer.set_weights([W, U, v])
-    context, weights = layer(query, values, layer.keys(values), mask)
-    scores = (np.tanh(query @ W + values[0] @ U) @ v)[:2, 0]
-    expected = np.exp(scores) / np.exp(scores).sum()
-    np.testing.assert_allclose(weights, [[*expected, 0]], rtol=1e-5)
-    np.testing.assert_allclose(context, [[expected @ [1, 3]]], rtol=1e-5)
+    contexts, weights = layer(queries, values, layer.keys(values), mask)
+    for row, query in enumerate(queries[0]):
+        scores = (np.tanh(query @ W + values[0] @ U) @ v)[:2, 0]
+        expected = np.exp(scores) / np.exp(scores).sum()
+        np.testing.assert_allclose(weights[0, row], [*expected, 0], rtol=1e-5)
+        np.testing.assert_allclose(contexts[0, row], [expected @ [1, 3]], rtol=1e-5)
 
 
 def sequences(count, batch_size):
@@ -190,6 +193,25 @@ def test_buckets_hold_every_example_once_with_less_padding():
     assert (other != order).any()
 
 
+def test_batches_of_equally_many_tokens():
+    batches = arranged(training=True, bucket_batches=5, tokens_per_batch=60)
+    assert sorted(np.concatenate([batch["index"] for batch in batches])) == list(range(103))
+    tokens = [int(batch["weight"].sum()) for batch in batches]
+    assert max(tokens) <= 60 + 12  # at most one sequence more
+    assert min(tokens) >= 30
+    assert len({len(batch["index"]) for batch in batches}) > 2
+    single = arranged(training=True, bucket_batches=1, tokens_per_batch=60)
+    assert sorted(np.concatenate([batch["index"] for batch in single])) == list(range(103))
+    with pytest.raises(UserError, match=r"--arrange\.tokens_per_batch must be at least 1"):
+        arranged(training=True, tokens_per_batch=0)
+
+
+def test_a_sequence_longer_than_a_batch_s_tokens_is_a_batch():
+    batches = arranged(training=True, bucket_batches=2, tokens_per_batch=1)
+    assert sorted(np.concatenate([batch["index"] for batch in batches])) == list(range(103))
+    assert all(len(batch["index"]) for batch in batches)
+
+
 def test_padding_weighs_nothing_in_loss_and_metric(model, batch):
     target = np.array([[4, 5, END, 0, 0], [4, END, 0, 0, 0], [6, 7, 8, 9, END]], "int32")
     weight = (target != PADDING).astype("float32")
@@ -200,6 +222,16 @@ def test_padding_weighs_nothing_in_loss_and_metric(model, batch):
     right = probabilities.argmax(-1) == target
     assert measured["loss"] == pytest.approx(-(picked * weight).sum() / weight.sum(), rel=1e-5)
     assert measured["token_accuracy"] == pytest.approx((right * weight).sum() / weight.sum())
+
+
+def test_smoothed_loss_is_the_cross_entropy_of_smoothed_targets():
+    logits = np.random.default_rng(0).normal(size=(3, 4, 6)).astype("float32")
+    target = np.random.default_rng(1).integers(0, 6, (3, 4))
+    for smoothing in (0.0, 0.1):
+        loss = SmoothedCrossentropy(smoothing, reduction=None)(target, logits)
+        smoothed = (1 - smoothing) * np.eye(6)[target] + smoothing / 6
+        expected = keras.losses.categorical_crossentropy(smoothed, logits, from_logits=True)
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 def test_scores_are_sacrebleu_s_of_raw_text():
@@ -255,8 +287,10 @@ def test_learns_to_copy(copying):
     texts = ["abcd", "dcba", "a", "bb", "cad"]
     answer = answers_of(copying, texts)
     assert [text.decode() for text in answer["texts"].numpy()[:, 0]] == texts
-    assert answer["lengths"].numpy().tolist() == [[4], [4], [1], [2], [3]]
-    assert answer["alignment"].shape == (5, 1, 5, 5)
+    assert answer["lengths"].numpy()[:, 0].tolist() == [4, 4, 1, 2, 3]
+    assert answer["texts"].shape == answer["scores"].shape == answer["lengths"].shape == (5, 4)
+    assert answer["alignment"].shape[:2] == (5, 4)
+    assert answer["alignment"].shape[3] == 5
     assert (answer["scores"].numpy() < 0).all()
 
 
@@ -281,7 +315,61 @@ def test_served_answer_is_the_same(copying, tmp_path):
             assert value.numpy().tolist() == expected[name].numpy().tolist()
         else:
             np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5)
-    assert served.answer(tf.zeros([0], tf.string))["texts"].shape == (0, 1)
+    assert served.answer(tf.zeros([0], tf.string))["texts"].shape == (0, 4)
+
+
+def asked(copying, endpoint, **inputs):
+    """What an endpoint answers to raw inputs."""
+    preprocessor, model, task = copying
+    inputs = {
+        name: tf.constant(values, spec.dtype)
+        for (name, spec), values in zip(
+            endpoint.inputs(preprocessor).items(), inputs.values(), strict=True
+        )
+    }
+    response = endpoint.respond(task, model, endpoint.features(preprocessor, inputs))
+    return {k: v.numpy() for k, v in endpoint.answer(preprocessor, response, inputs).items()}
+
+
+def test_translate_does_what_each_row_wishes(copying):
+    answer = asked(
+        copying,
+        translate,
+        source=["abcd", "abcd", "abcd", "abcd"],
+        length_penalty=[0.0] * 4,
+        beam_width=[1, 4, 4, 1],
+        maximum_length=[8, 8, 2, 8],
+        temperature=[0.0, 0.0, 0.0, 50.0],
+        seed=[1, 2, 3, 4],
+    )
+    texts = [[text.decode() for text in row] for row in answer["texts"]]
+    assert texts[0] == ["abcd", "", "", ""]
+    assert texts[1][0] == "abcd"
+    assert len(set(texts[1])) == 4
+    assert all(len(text) <= 2 for text in texts[2])
+    assert texts[3][0] != "abcd", "at this temperature every token is nearly as probable"
+    assert [token.decode() for token in answer["source_tokens"][0]] == ["a", "b", "c", "d", "∎"]
+    best = [token.decode() for token in answer["target_tokens"][0, 0]]
+    assert best[:5] == ["a", "b", "c", "d", "∎"]
+    assert not any(best[5:])
+    assert answer["target_tokens"].shape == answer["alignment"].shape[:3]
+
+
+def test_score_is_that_of_the_answer(copying):
+    texts = ["abcd", "a", ""]
+    best = answers_of(copying, texts)
+    given = asked(copying, score, source=texts, target=best["texts"].numpy()[:, 1].tolist())
+    np.testing.assert_allclose(given["scores"], best["scores"][:, 1], rtol=1e-4)
+    np.testing.assert_array_equal(given["lengths"], best["lengths"][:, 1])
+    assert given["scores"].shape == (3,)
+
+
+def test_what_is_too_long_is_reported(copying):
+    long = "a" * 64  # with the end token one more than is read
+    answer = answers_of(copying, ["a" * 63, long, ""])
+    assert answer["truncated"].numpy().tolist() == [False, True, False]
+    given = asked(copying, score, source=["a", "a", long], target=["a", long, "a"])
+    assert given["truncated"].tolist() == [False, True, True]
 
 
 def test_figures_are_drawn(copying, tmp_path):
@@ -307,9 +395,12 @@ def test_figures_are_drawn(copying, tmp_path):
 
 
 @pytest.mark.slow
-def test_dates_reach_99_percent(tmp_path):
-    arguments = ("-m", "pipelines.machine_translation", "--run", "dates", "--runs_dir", tmp_path)
-    result = run_python(*arguments)
+@pytest.mark.parametrize(
+    "architecture", ["bahdanau_attention", "rnn_encoder_decoder", "transformer_tiny"]
+)
+def test_dates_reach_99_percent(architecture, tmp_path):
+    arguments = ("-m", "pipelines.machine_translation", "--architecture", architecture)
+    result = run_python(*arguments, "--run", "dates", "--runs_dir", tmp_path)
     assert result.returncode == 0, result.stderr
     scores = json.loads((tmp_path / "machine_translation/dates/scores.json").read_text())
     assert scores["test"]["exact_match"] >= 0.99

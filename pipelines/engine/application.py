@@ -39,13 +39,18 @@ class Recipe:
         batch_size: examples a step, over all replicas.
         optimizer: the update rule.
         learning_rate: the (initial) step size.
-        schedule: how the learning rate falls over the run: not at all, along half a cosine to
-            zero, or by a tenth after one half and again after three quarters of the epochs.
+        schedule: how the learning rate falls over the run: not at all; along half a cosine to
+            zero; to a tenth after one half and again after three quarters of the epochs; or with
+            the inverse square root of the step, after the warm-up (the Transformer's own schedule,
+            "Noam", is this with a learning rate of 1 / √(dim · warmup_steps)).
         warmup_steps: steps over which the learning rate first rises linearly from zero.
         weight_decay: decoupled decay of the weights a step, relative to the learning rate.
         clip_norm: largest norm of the gradient over all weights; longer ones are scaled down.
         monitor: the measure that picks the best checkpoint and stops early; the lower the better
             if its name ends with loss or error, else the higher.
+        averaged_epochs: the weights that are kept are the mean of those after the best epoch and
+            after so many epochs up to it (Vaswani et al. 2017, section 6.1, average five
+            checkpoints); 1: no mean.
         patience: epochs without a better ``monitor`` after which training stops; none: never.
         mixed_precision: number format of the layers' arithmetic; weights stay float32.
         steps_per_execution: steps that run between two looks at the callbacks.
@@ -56,11 +61,12 @@ class Recipe:
     batch_size: int = 64
     optimizer: Literal["sgd", "momentum", "rmsprop", "adam", "adamw"] = "adam"
     learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine", "steps"] = "constant"
+    schedule: Literal["constant", "cosine", "steps", "inverse_sqrt"] = "constant"
     warmup_steps: int = 0
     weight_decay: float = 0.0
     clip_norm: float | None = None
     monitor: str = "val_loss"
+    averaged_epochs: int = 1
     patience: int | None = None
     mixed_precision: Literal["float32", "bfloat16", "float16"] = "float32"
     steps_per_execution: int = 1
@@ -68,8 +74,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Raises UserError for a number that no training can have."""
-        at_least_one = ("epochs", "batch_size", "steps_per_execution", "patience")
-        bounds = dict.fromkeys(at_least_one, 1)
+        at_least_one = ("epochs", "batch_size", "averaged_epochs", "patience")
+        bounds = dict.fromkeys((*at_least_one, "steps_per_execution"), 1)
         bounds |= dict.fromkeys(("warmup_steps", "weight_decay", "seed"), 0)
         for name, bound in bounds.items():
             value = getattr(self, name)

@@ -258,11 +258,14 @@ def _parser(application: Application, architecture: str, dataset: str) -> Parser
         model.builder, "model", skip=set(application.preprocessor.supplies)
     )
     parser.set_defaults(dataclasses.asdict(application.recipe))
+    arguments = inspect.signature(model.builder).parameters
     for variant in (source, model):
         parser.set_defaults(dict(variant.recipe))
         for section in SECTIONS:
             for name, value in getattr(variant, section).items():
-                parser.set_defaults({f"{section}.{name}": value})
+                # A source speaks of all builders, not all of which take the same arguments.
+                if variant is not source or section != "model" or name in arguments:
+                    parser.set_defaults({f"{section}.{name}": value})
     return parser
 
 

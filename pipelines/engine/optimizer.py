@@ -39,6 +39,29 @@ class LinearWarmup(keras.optimizers.schedules.LearningRateSchedule):
         return cls(schedule, config["steps"])
 
 
+@keras.saving.register_keras_serializable(package="zoo")
+class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
+    """Falls as 1 / √step after the first ``steps`` steps (Vaswani et al. 2017, section 5.3).
+
+    Args:
+        learning_rate: the height up to then.
+        steps: at least 1.
+    """
+
+    def __init__(self, learning_rate: float, steps: int) -> None:
+        self.learning_rate = learning_rate
+        self.steps = steps
+
+    def __call__(self, step):
+        number = keras.ops.cast(step, "float32") + 1.0
+        return self.learning_rate * keras.ops.sqrt(
+            self.steps / keras.ops.maximum(number, self.steps)
+        )
+
+    def get_config(self) -> dict:
+        return {"learning_rate": self.learning_rate, "steps": self.steps}
+
+
 def learning_rate(recipe: Recipe, total_steps: int):
     """A number, or a schedule over ``total_steps`` steps.
 
@@ -52,6 +75,7 @@ def learning_rate(recipe: Recipe, total_steps: int):
         "steps": lambda: keras.optimizers.schedules.PiecewiseConstantDecay(
             [total_steps // 2, total_steps * 3 // 4], [rate, rate / 10, rate / 100]
         ),
+        "inverse_sqrt": lambda: InverseSquareRoot(rate, max(recipe.warmup_steps, 1)),
     }[recipe.schedule]()
     return LinearWarmup(schedule, recipe.warmup_steps) if recipe.warmup_steps else schedule
 

@@ -3,7 +3,7 @@
 config.json        what decides the result (see configuration.py)
 environment.json   versions, backend, machine, git commit
 preprocessor/      what the preprocessor learned
-checkpoints/       last.npz (to resume) and best.npz
+checkpoints/       last.npz (to resume), best.npz, and the last epochs where they are averaged
 metrics.jsonl      one line per epoch
 logs/              TensorBoard
 model.keras        the best model; only a finished run has it
@@ -83,6 +83,10 @@ class Run:
         self.preprocessor_folder = self.path / "preprocessor"
         self.last_checkpoint = self.path / "checkpoints" / "last.npz"
         self.best_checkpoint = self.path / "checkpoints" / "best.npz"
+
+    def epoch_checkpoint(self, epoch: int) -> pathlib.Path:
+        """Where the weights after an epoch, counted from 0, are kept as long as they are needed."""
+        return self.path / "checkpoints" / f"epoch-{epoch + 1}.npz"
 
     @classmethod
     def create(

@@ -149,7 +149,7 @@ def fit(
 class Recorder(keras.callbacks.Callback):
     """Writes metrics and checkpoints after each epoch, and decides when training stops early.
 
-    Its whole state is the history, so that nothing else has to be restored.
+    Its whole state is the history and the files, so that nothing else has to be restored.
     """
 
     def __init__(
@@ -184,11 +184,16 @@ class Recorder(keras.callbacks.Callback):
         metrics["learning_rate"] = float(self.model.optimizer.learning_rate)
         metrics["seconds"] = round(time.perf_counter() - self.started, 3)
         self.history.append({"epoch": epoch + 1, **metrics})
+        weights = _arrays("model", self.model.variables)
+        if self.recipe.averaged_epochs > 1:
+            save_arrays(self.run.epoch_checkpoint(epoch), weights)
         if self.best_epoch() == epoch:
-            save_arrays(self.run.best_checkpoint, _arrays("model", self.model.variables))
+            save_arrays(self.run.best_checkpoint, self._averaged(epoch, weights))
         save_checkpoint(self.model, self.history, self.run)
         self.run.write_history(self.history)
         self._write_tensorboard(epoch, metrics)
+        # Not before the last checkpoint is safe: a resumed run may have to average again.
+        self.run.epoch_checkpoint(epoch - self.recipe.averaged_epochs).unlink(missing_ok=True)
         if self.stops_early():
             self.model.stop_training = True
 
@@ -197,6 +202,17 @@ class Recorder(keras.callbacks.Callback):
         values = [metrics[self.recipe.monitor] for metrics in self.history]
         best = min(values) if self.recipe.monitor_mode == "min" else max(values)
         return values.index(best)
+
+    def _averaged(self, epoch: int, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The mean of the last epochs' weights; what is no float is the last epoch's."""
+        earlier = range(max(0, epoch + 1 - self.recipe.averaged_epochs), epoch)
+        kept = [_load(self.run.epoch_checkpoint(number)) for number in earlier]
+        return {
+            name: np.mean([*(arrays[name] for arrays in kept), value], axis=0, dtype=value.dtype)
+            if np.issubdtype(value.dtype, np.floating)
+            else value
+            for name, value in weights.items()
+        }
 
     def stops_early(self) -> bool:
         patience = self.recipe.patience

@@ -281,24 +281,41 @@ class TranslationPreprocessor(Preprocessor):
 
         Args:
             response: of ``Translation.respond``: ``tokens`` [B, n, T], ``scores`` and ``lengths``
-                [B, n], ``alignment`` [B, n, T, S].
+                [B, n], ``alignment`` [B, n, T, S], ``truncated`` [B].
             inputs: not needed.
 
         Returns:
             ``texts`` [B, n]; ``scores`` [B, n], log-probabilities with the end token's; ``lengths``
             [B, n], tokens without the end token; ``alignment`` [B, n, L, S], how much each token
             written, the end token last, looked at each token read (L = longest length + 1; zeros
-            after the end).
+            after the end); ``truncated`` [B], whether the source was longer than is read.
         """
         tokens, lengths = response["tokens"], response["lengths"]
         flat = tf.reshape(tokens, [-1, tf.shape(tokens)[2]])
         ragged = tf.RaggedTensor.from_tensor(flat, lengths=tf.reshape(lengths, [-1]))
-        longest = tf.reduce_max(tf.concat([[0], tf.reshape(lengths, [-1])], 0))
         return {
             "texts": tf.reshape(self.target_tokenizer.detokenize(ragged), tf.shape(lengths)),
             "scores": response["scores"],
             "lengths": lengths,
-            "alignment": response["alignment"][:, :, : longest + 1],
+            "alignment": response["alignment"][:, :, : _longest(response)],
+            "truncated": response["truncated"],
+        }
+
+    def aligned_tokens(self, source: tf.Tensor, response: dict) -> dict:
+        """What the columns and rows of ``alignment`` stand for.
+
+        Args:
+            source: [B, S] ids.
+            response: of ``Translation.respond``.
+
+        Returns:
+            ``source_tokens`` [B, S] and ``target_tokens`` [B, n, L] strings; the end token reads ∎,
+            padding is empty.
+        """
+        written = response["tokens"][:, :, : _longest(response)]
+        return {
+            "source_tokens": _spelled(self.source_tokenizer, source),
+            "target_tokens": _spelled(self.target_tokenizer, written),
         }
 
     def pieces(self, features: dict, response: dict) -> tuple[list[list[str]], list[list[str]]]:
@@ -354,8 +371,17 @@ def _ended(ids: tf.RaggedTensor, maximum: int) -> tf.RaggedTensor:
     return tf.concat([ids, end], axis=1)[:, :maximum]
 
 
+def _longest(response: dict) -> tf.Tensor:
+    """The largest number of tokens of an answer, the end token counted."""
+    return tf.reduce_max(tf.concat([[0], tf.reshape(response["lengths"], [-1])], 0)) + 1
+
+
 def _readable(tokenizer: Vocabulary | Subwords, ids: tf.RaggedTensor) -> list[list[str]]:
-    pieces = tf.ragged.map_flat_values(
-        lambda values, strings: tf.where(values == END, "∎", strings), ids, tokenizer.pieces(ids)
-    )
+    pieces = ids.with_flat_values(_spelled(tokenizer, ids.flat_values))
     return [[piece.decode() for piece in row] for row in pieces.to_list()]
+
+
+def _spelled(tokenizer: Vocabulary | Subwords, ids: tf.Tensor) -> tf.Tensor:
+    """What each token reads, whatever the shape."""
+    strings = tf.where(ids == END, "∎", tokenizer.pieces(ids))
+    return tf.where(ids == PADDING, "", strings)

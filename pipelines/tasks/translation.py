@@ -5,41 +5,104 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import textwrap
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
+from keras import ops
 
-from pipelines.tasks.decoding import decode
+from models.layers.reserved_tokens import BEGIN, END, PADDING
+from pipelines.engine.application import UserError
+from pipelines.tasks.decoding import Search, Wishes, decode
 from pipelines.tasks.task import Evaluation, Figure, Scores, Task
 
 HEAT_MAPS = 4
 MISTAKES = 12
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Translation(Task):
-    """Cross-entropy of the next token in training; greedy decoding in answers.
+@keras.saving.register_keras_serializable(package="zoo")
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross-entropy with 1 - ε + ε / V of the probability at the target and ε / V at all others.
 
-    Padding has weight 0 in the loss and in the accuracy, which are means over real tokens.
+    After Szegedy et al.: Rethinking the Inception Architecture for Computer Vision, 2016,
+    https://arxiv.org/abs/1512.00567, section 7, for [...] ids and [..., V] logits.
 
     Args:
-        maximum_length: tokens after which an answer is cut, the end token counted.
+        smoothing: ε.
     """
 
-    maximum_length: int = 64
+    def __init__(self, smoothing: float, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.smoothing = smoothing
+
+    def call(self, y_true, y_pred):
+        true = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+        if not self.smoothing:
+            return true
+        # -log p = log ∑ exp - logit, and so its mean over all tokens needs no softmax.
+        even = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)
+        return (1 - self.smoothing) * true + self.smoothing * even
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "smoothing": self.smoothing}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Translation(Search, Task):
+    """Cross-entropy of the next token in training; beam search in answers.
+
+    Padding has weight 0 in the loss and in the accuracy, which are means over real tokens. The
+    defaults of the search are those of Vaswani et al. 2017, section 6.1; its other options are
+    explained in ``Search``.
+
+    Args:
+        label_smoothing: ε, the share of the target's probability that training spreads over all
+            tokens.
+    """
+
+    label_smoothing: float = 0.0
+    beam_width: int = 4
+    answers: int = 4
+    length_penalty: float = 0.6
+    length_normalization: Literal["power", "gnmt"] = "gnmt"
+
+    def __post_init__(self) -> None:
+        """Raises UserError for numbers that no search and no loss can have."""
+        super().__post_init__()
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(
+                f"--task.label_smoothing must be at least 0 and below 1, not {self.label_smoothing}"
+            )
 
     def compile_arguments(self) -> dict[str, Any]:
         return {
-            "loss": keras.losses.SparseCategoricalCrossentropy(
-                from_logits=True, reduction="mean_with_sample_weight"
-            ),
+            "loss": SmoothedCrossentropy(self.label_smoothing, reduction="mean_with_sample_weight"),
             "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
         }
 
-    def respond(self, model: keras.Model, features: dict) -> dict:
-        """``source`` [B, S] ids → tokens, scores, lengths and alignment as of ``decode``."""
-        return decode(model, features, maximum_length=self.maximum_length)
+    def respond(self, model: keras.Model, features: dict, wishes: Wishes | None = None) -> dict:
+        """``source`` [B, S] ids → what ``decode`` returns, and ``truncated`` [B] bool.
+
+        A source that was cut lacks its end token; the answer may then miss what was cut off.
+        """
+        response = decode(model, features, self, wishes)
+        return response | {"truncated": _truncated(features["source"])}
+
+    def forced(self, model: keras.Model, features: dict) -> dict:
+        """How probable given translations are: ``source`` [B, S] and ``target`` [B, T] ids, both
+        with their end tokens → ``scores`` [B], log-probabilities; ``lengths`` [B], tokens without
+        the end token; ``truncated`` [B], whether either text was cut."""
+        source, target = features["source"], features["target"]
+        begin = ops.full_like(target[:, :1], BEGIN)
+        inputs = {"source": source, "target": ops.concatenate([begin, target[:, :-1]], axis=1)}
+        log_probabilities = ops.log_softmax(model(inputs, training=False))
+        chosen = ops.take_along_axis(log_probabilities, target[..., None], axis=-1)[..., 0]
+        written = ops.logical_and(ops.not_equal(target, PADDING), ops.not_equal(target, END))
+        return {
+            "scores": ops.sum(ops.where(ops.not_equal(target, PADDING), chosen, 0.0), axis=-1),
+            "lengths": ops.sum(ops.cast(written, "int32"), axis=-1),
+            "truncated": ops.logical_or(_truncated(source), _truncated(target)),
+        }
 
     def scores(self, answers: dict[str, list], examples: dict[str, list]) -> Scores:
         """Compares the best texts with the references, as they were given: no tokens, no folding.
@@ -95,6 +158,10 @@ class Translation(Task):
             "Where the model looked (columns) as it wrote each token (rows); dark is all, white "
             "is nothing. ∎ is the end of a text.",
         )
+
+
+def _truncated(ids):
+    return ops.logical_not(ops.any(ops.equal(ids, END), axis=-1))
 
 
 def _worst_mistakes(evaluation: Evaluation, folder: pathlib.Path) -> Figure:

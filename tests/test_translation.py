@@ -395,11 +395,8 @@ def test_figures_are_drawn(copying, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "architecture", ["bahdanau_attention", "rnn_encoder_decoder", "transformer_tiny"]
-)
-def test_dates_reach_99_percent(architecture, tmp_path):
-    arguments = ("-m", "pipelines.machine_translation", "--architecture", architecture)
+def test_dates_reach_99_percent(tmp_path):
+    arguments = ("-m", "pipelines.machine_translation")
     result = run_python(*arguments, "--run", "dates", "--runs_dir", tmp_path)
     assert result.returncode == 0, result.stderr
     scores = json.loads((tmp_path / "machine_translation/dates/scores.json").read_text())

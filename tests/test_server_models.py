@@ -22,8 +22,9 @@ from tensorflow_serving.apis import get_model_status_pb2, model_pb2, predict_pb2
 from serving.server.configuration import ServedModel
 from serving.server.core import Core
 from serving.server.errors import StatusError
-from serving.server.models import Loading, ModelManager, State
+from serving.server.models import ModelManager
 from serving.server.saved_model import SavedModel
+from serving.server.version import Loading, State
 from serving.server.warmup import WARMUP_FILE
 from tests.served_models import save_scale
 

@@ -28,7 +28,8 @@ from tensorflow_serving.apis import (
 from serving.server import configuration, flags
 from serving.server.core import Core
 from serving.server.errors import StatusError
-from serving.server.models import Loading, ModelManager, State
+from serving.server.models import ModelManager
+from serving.server.version import Loading, State
 from tests.served_models import REPOSITORY, free_port, running_server, save_scale
 
 PATIENCE_SECONDS = 60

@@ -10,6 +10,7 @@ Source: tensorflow_serving/servables/tensorflow/{classifier,regressor,multi_infe
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -73,8 +74,9 @@ def multi_inference(
     """
     methods = _requested_methods(model, request.tasks)
     name = request.tasks[0].model_spec.name if request.tasks else ""
-    with metrics.running(name, "MultiInference"):
-        answers = _run(model, request.input, methods, timeout_ms)
+    started = time.perf_counter()
+    answers = _run(model, request.input, methods, timeout_ms)
+    metrics.ran(name, "MultiInference", started)
     metrics.examples_received(name, answers.examples)
     response = inference_pb2.MultiInferenceResponse()
     for task, (method, signature) in zip(request.tasks, methods, strict=True):
@@ -114,8 +116,9 @@ _Methods = list[tuple[_Method, meta_graph_pb2.SignatureDef]]
 def _infer(method: _Method, model: SavedModel, request: Any, response: Any, timeout_ms: int) -> Any:
     """Fills in and returns ``response``, which is of the method's kind as ``request`` is."""
     signature = _requested_signature(model, request.model_spec)
-    with metrics.running(request.model_spec.name, method.api):
-        answers = _run(model, request.input, [(method, signature)], timeout_ms)
+    started = time.perf_counter()
+    answers = _run(model, request.input, [(method, signature)], timeout_ms)
+    metrics.ran(request.model_spec.name, method.api, started)
     metrics.examples_received(request.model_spec.name, answers.examples)
     method.write(signature, answers, response.result)
     response.model_spec.CopyFrom(_answered(request.model_spec))

@@ -202,11 +202,8 @@ def batch_processed(
     processed_batch_size.add(rows)
 
 
-@contextlib.contextmanager
-def running(model: str, api: str) -> Iterator[None]:
-    """Measures a run of a graph; "TF1" is the runtime that has sessions."""
-    started = time.perf_counter()
-    yield
+def ran(model: str, api: str, started: float) -> None:
+    """Counts a run of a graph since ``started``; "TF1" is the runtime that has sessions."""
     runtime_latency.add(_microseconds_since(started), model, api, "TF1")
 
 

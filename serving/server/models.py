@@ -9,12 +9,11 @@ Source: tensorflow_serving/model_servers/server_core.cc (configuration, labels, 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent import futures
 
 import grpc
@@ -25,12 +24,31 @@ from serving.server.configuration import ServedModel, models_of
 from serving.server.discovery import Discovery
 from serving.server.errors import StatusError, failed_precondition, invalid_argument, not_found
 from serving.server.saved_model import SavedModel
-from serving.server.version import Loading, State, Version
+from serving.server.version import Loading, Version
 from serving.server.versions import Versions
 
 _log = logging.getLogger(__name__)
 _STEP_SECONDS = 0.1
 _LOADS_AT_A_TIME = 4 * (os.cpu_count() or 1)
+
+
+class Held:
+    """A version that a request holds in memory until the block ends; its number and its model.
+
+    A class instead of a generator, which costs every request several times as much.
+    """
+
+    __slots__ = ("_model", "_version")
+
+    def __init__(self, version: Version, model: SavedModel):
+        self._version = version
+        self._model = model
+
+    def __enter__(self) -> tuple[int, SavedModel]:
+        return self._version.number, self._model
+
+    def __exit__(self, *error: object) -> None:
+        self._version.release()
 
 
 class ModelManager:
@@ -120,7 +138,7 @@ class ModelManager:
                 if self._early_labels and assigned.get(label, number) == number:
                     continue
                 version = self._find(model.name, number)
-                if version is None or version.state != State.AVAILABLE:
+                if version is None or not version.available:
                     raise failed_precondition(
                         f"Request to assign label to version {number} of model {model.name}, "
                         "which is not currently available for inference"
@@ -145,7 +163,7 @@ class ModelManager:
                 self._changed.wait(_STEP_SECONDS)
             else:
                 return
-        failed = [version for version in outcomes if version.state != State.AVAILABLE]
+        failed = [version for version in outcomes if not version.available]
         if failed:
             listed = "".join(
                 f"{{name: {v.name} version: {v.number}}} due to error: {v.error}}}, "
@@ -156,9 +174,8 @@ class ModelManager:
                 f"{len(failed)} {noun} did not become available: {{{listed}}}",
             )
 
-    @contextlib.contextmanager
-    def use(self, spec: model_pb2.ModelSpec) -> Iterator[tuple[int, SavedModel]]:
-        """The version number and the model that a request is for, held while it is answered.
+    def use(self, spec: model_pb2.ModelSpec) -> Held:
+        """The version that a request is for; to be entered at once, it is held until then.
 
         Raises:
             StatusError: INVALID_ARGUMENT without a name or for an unknown label, NOT_FOUND if
@@ -169,10 +186,9 @@ class ModelManager:
         number = self._requested_number(spec)
         while True:
             version = self._find(spec.name, number)
-            with version.in_use() if version else contextlib.nullcontext() as model:
-                if model is not None:
-                    yield version.number, model
-                    return
+            model = version.hold() if version else None
+            if model is not None:
+                return Held(version, model)
             if version is None or number is not None:
                 wanted = (
                     f"Latest({spec.name})" if number is None else f"Specific({spec.name}, {number})"

@@ -5,6 +5,7 @@ Source: tensorflow_serving/servables/tensorflow/predict_util.cc (order and wordi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 import numpy as np
@@ -44,8 +45,9 @@ def predict(
     feeds = _feeds(signature, request)
     outputs = _output_aliases(signature, request.output_filter)
     fetches = [signature.outputs[alias].name for alias in outputs]
-    with metrics.running(request.model_spec.name, "Predict"):
-        results = model.run(feeds, fetches, timeout_ms)
+    started = time.perf_counter()
+    results = model.run(feeds, fetches, timeout_ms)
+    metrics.ran(request.model_spec.name, "Predict", started)
     response = predict_pb2.PredictResponse()
     response.model_spec.name = request.model_spec.name
     response.model_spec.signature_name = name

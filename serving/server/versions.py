@@ -58,9 +58,9 @@ class Versions:
         If nothing is aspired, nothing has to answer.
         """
         current = self._newest_first()
-        surplus = [v for v in current if v.state == State.AVAILABLE and not v.aspired]
+        surplus = [v for v in current if v.available and not v.aspired]
         aspired = [version for version in current if version.aspired]
-        if aspired and not any(version.state == State.AVAILABLE for version in aspired):
+        if aspired and not any(version.available for version in aspired):
             surplus = surplus[1:]
         return surplus[::-1]
 
@@ -74,8 +74,11 @@ class Versions:
 
     def latest(self) -> Version | None:
         """The newest version that is available."""
-        available = [v for v in list(self._current.values()) if v.state == State.AVAILABLE]
-        return max(available, key=lambda version: version.number, default=None)
+        latest = None
+        for version in list(self._current.values()):
+            if version.available and (latest is None or version.number > latest.number):
+                latest = version
+        return latest
 
     def outcome(self) -> Version | None:
         """A version that is served; or the newest one, if all have failed; or none as yet.
@@ -85,7 +88,7 @@ class Versions:
         """
         aspired = [version for version in self._newest_first() if version.aspired]
         for version in aspired:
-            if version.state == State.AVAILABLE:
+            if version.available:
                 return version
         return aspired[0] if aspired and all(v.state == State.END for v in aspired) else None
 

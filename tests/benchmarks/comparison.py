@@ -28,6 +28,7 @@ class Comparison:
         better: whether higher or lower figures are.
         effect: what is judged: ours / peer or ours - peer.
         target: the worst effect that is good enough; None: only reported.
+        reason: what is known to keep ours from the target; shown unless it is met.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Comparison:
     better: Literal["higher", "lower"] = "lower"
     effect: Literal["ratio", "difference"] = "ratio"
     target: float | None = None
+    reason: str = ""
 
     @property
     def effects(self) -> list[float]:
@@ -88,7 +90,8 @@ class Comparison:
         if self.target is None:
             return f"{self.name}: {found}"
         sign = "≤" if self.better == "lower" else "≥"
-        return f"{self.name}: {found}; target {sign} {self.target:g} {self.verdict}"
+        reason = f" ({self.reason})" if self.reason and self.verdict != "met" else ""
+        return f"{self.name}: {found}; target {sign} {self.target:g} {self.verdict}{reason}"
 
 
 def interval_rank(count: int) -> int:

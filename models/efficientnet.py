@@ -187,7 +187,8 @@ def block(x, maps: int, expansion: int, kernel: int, stride: int, drop: float, n
 
 def standardised(x):
     """Pixels from 0 to 255 → as the published weights expect them."""
-    x = ChannelNormalization(name="normalization")(x * (1 / 255))
+    # In float32, whatever the model computes in: so the weights were trained.
+    x = ChannelNormalization(name="normalization")(x * float(np.float32(1 / 255)))
     if x.shape[-1] != len(DEVIATIONS):
         return x
     return x * np.array([1 / math.sqrt(d) for d in DEVIATIONS], "float32")

@@ -26,6 +26,7 @@ import dataclasses
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 from models.layers.features import Strides, stride_map
@@ -334,7 +335,8 @@ def mobilenet_v3(
 
     rows, hidden = {"small": (SMALL, 1024), "large": (LARGE, 1280)}[size]
     inputs = picture_input("MobileNetV3", input_shape, SMALLEST_SIDE)
-    x = inputs * (1 / 127.5) - 1.0
+    # In float32, whatever the model computes in: so the weights were trained.
+    x = inputs * float(np.float32(1 / 127.5)) - 1.0
     x = normalised_convolution(
         x, 16, 3, "conv", "conv_bn", activation(True, "conv_activation"), stride=2
     )

@@ -135,8 +135,10 @@ def outputs(model: keras.Model, pictures: np.ndarray) -> list[np.ndarray]:
 @pytest.fixture
 def double_precision():
     """float32 would let a deep network of random weights blow roundings up."""
-    keras.config.set_dtype_policy("float64")
+    keras.config.set_floatx("float64")  # of inputs
+    keras.config.set_dtype_policy("float64")  # of layers
     yield
+    keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
 
 

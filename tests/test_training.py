@@ -113,9 +113,7 @@ def test_disk_that_fills_up_during_training_leaves_a_resumable_run(tmp_path) -> 
 
 
 def test_interrupted_run_says_how_to_go_on(tmp_path) -> None:
-    process = start(
-        *IMAGES, *SETTINGS, "--epochs", "1000", "--runs_dir", str(tmp_path), "--run", "stopped"
-    )
+    process = start(*IMAGES, *SETTINGS, "--runs_dir", str(tmp_path), "--run", "stopped")
     wait_for_epochs(Run(tmp_path / "image_classification" / "stopped"), 1, process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()

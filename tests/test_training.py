@@ -113,10 +113,15 @@ def test_disk_that_fills_up_during_training_leaves_a_resumable_run(tmp_path) -> 
 
 
 def test_interrupted_run_says_how_to_go_on(tmp_path) -> None:
-    process = start(*IMAGES, *SETTINGS, "--runs_dir", str(tmp_path), "--run", "stopped")
-    wait_for_epochs(Run(tmp_path / "image_classification" / "stopped"), 1, process)
+    arguments = (*IMAGES, *SETTINGS, "--epochs", "100", "--runs_dir", str(tmp_path))
+    process = start(*arguments, "--run", "stopped")
+    # Python's lazy imports at the end of the first epoch may swallow an interrupt.
+    wait_for_epochs(Run(tmp_path / "image_classification" / "stopped"), 3, process)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
+    try:
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "--run stopped --resume" in errors.decode()
 

@@ -5,80 +5,32 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import textwrap
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import numpy as np
 from keras import ops
 
 from models.layers.reserved_tokens import BEGIN, END, PADDING
-from pipelines.engine.application import UserError
-from pipelines.tasks.decoding import Search, Wishes, decode
-from pipelines.tasks.task import Evaluation, Figure, Scores, Task
+from pipelines.tasks.decoding import Wishes, decode
+from pipelines.tasks.task import Evaluation, Figure, Scores
+from pipelines.tasks.writing import Writing
 
 HEAT_MAPS = 4
 MISTAKES = 12
 
 
-@keras.saving.register_keras_serializable(package="zoo")
-class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy with 1 - ε + ε / V of the probability at the target and ε / V at all others.
-
-    After Szegedy et al.: Rethinking the Inception Architecture for Computer Vision, 2016,
-    https://arxiv.org/abs/1512.00567, section 7, for [...] ids and [..., V] logits.
-
-    Args:
-        smoothing: ε.
-    """
-
-    def __init__(self, smoothing: float, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.smoothing = smoothing
-
-    def call(self, y_true, y_pred):
-        true = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
-        if not self.smoothing:
-            return true
-        # -log p = log ∑ exp - logit, and so its mean over all tokens needs no softmax.
-        even = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)
-        return (1 - self.smoothing) * true + self.smoothing * even
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "smoothing": self.smoothing}
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Translation(Search, Task):
-    """Cross-entropy of the next token in training; beam search in answers.
+class Translation(Writing):
+    """A text is answered with the texts that most probably translate it.
 
-    Padding has weight 0 in the loss and in the accuracy, which are means over real tokens. The
-    defaults of the search are those of Vaswani et al. 2017, section 6.1; its other options are
-    explained in ``Search``.
-
-    Args:
-        label_smoothing: ε, the share of the target's probability that training spreads over all
-            tokens.
+    The defaults of the search are those of Vaswani et al. 2017, section 6.1.
     """
 
-    label_smoothing: float = 0.0
     beam_width: int = 4
     answers: int = 4
     length_penalty: float = 0.6
     length_normalization: Literal["power", "gnmt"] = "gnmt"
-
-    def __post_init__(self) -> None:
-        """Raises UserError for numbers that no search and no loss can have."""
-        super().__post_init__()
-        if not 0 <= self.label_smoothing < 1:
-            raise UserError(
-                f"--task.label_smoothing must be at least 0 and below 1, not {self.label_smoothing}"
-            )
-
-    def compile_arguments(self) -> dict[str, Any]:
-        return {
-            "loss": SmoothedCrossentropy(self.label_smoothing, reduction="mean_with_sample_weight"),
-            "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
-        }
 
     def respond(self, model: keras.Model, features: dict, wishes: Wishes | None = None) -> dict:
         """``source`` [B, S] ids → what ``decode`` returns, and ``truncated`` [B] bool.

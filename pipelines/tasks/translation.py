@@ -14,7 +14,7 @@ from keras import ops
 from models.layers.reserved_tokens import BEGIN, END, PADDING
 from pipelines.tasks.decoding import Wishes, decode
 from pipelines.tasks.task import Evaluation, Figure, Scores
-from pipelines.tasks.writing import Writing
+from pipelines.tasks.writing import Writing, plain_text
 
 HEAT_MAPS = 4
 MISTAKES = 12
@@ -65,7 +65,7 @@ class Translation(Writing):
         from sacrebleu.metrics import BLEU, CHRF
 
         written = _best(answers)
-        references = [_text(target) for target in examples["target"]]
+        references = [plain_text(target) for target in examples["target"]]
         wrong = np.array([a != b for a, b in zip(written, references, strict=True)], float)
         return Scores(
             values={
@@ -121,14 +121,14 @@ def _worst_mistakes(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
     from sacrebleu.metrics import BLEU, CHRF
 
     written = _best(evaluation.answers)
-    references = [_text(target) for target in evaluation.examples["target"]]
+    references = [plain_text(target) for target in evaluation.examples["target"]]
     wrong = np.flatnonzero(evaluation.scores.errors)
     likeness = [CHRF().sentence_score(written[i], [references[i]]).score for i in wrong]
     order = np.argsort(likeness, kind="stable")[:MISTAKES]
     rows = [
         [
             textwrap.fill(text, 44)
-            for text in (_text(evaluation.examples["source"][i]), references[i], written[i])
+            for text in (plain_text(evaluation.examples["source"][i]), references[i], written[i])
         ]
         + [f"{likeness[position]:.0f}"]
         for position, i in zip(order, wrong[order], strict=True)
@@ -161,8 +161,4 @@ def _worst_mistakes(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
 
 
 def _best(answers: dict[str, list]) -> list[str]:
-    return [_text(texts[0]) for texts in answers["texts"]]
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return [plain_text(texts[0]) for texts in answers["texts"]]

@@ -111,3 +111,8 @@ def wishing(default: Endpoint, respond: Callable, answer: Callable) -> Endpoint:
         answer=answer,
         samples=samples,
     )
+
+
+def plain_text(value: bytes | str) -> str:
+    """A string of TensorFlow's, or of Python's, as Python's."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

@@ -28,8 +28,20 @@ def raw_batches(
     if limit is not None:
         dataset = (dataset.unbatch() if source.blocks else dataset).take(limit)
     elif source.blocks:
-        return dataset.rebatch(batch_size)
-    return dataset.batch(batch_size)
+        return untuned(dataset.rebatch(batch_size))
+    return untuned(dataset.batch(batch_size))
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset with as many parallel calls as there are processors, once and for all.
+
+    Where TensorFlow 2.21 tunes the number itself, the end of an iterator may last as long as there
+    was between the last two tunings, up to a minute: the tuning thread is told to look whether it
+    is cancelled before it is (``CancellationManager::StartCancel``), and sleeps on.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def readable(dataset: tf.data.Dataset) -> Iterator[Any]:
@@ -205,16 +217,15 @@ def training_data(
     def from_epoch(first: int) -> tf.data.Dataset:
         # Where arrange makes more or fewer batches by chance, all epochs get as many as the first.
         epochs = tf.data.Dataset.range(first, tf.int64.max)
-        return epochs.flat_map(lambda epoch: one_epoch(epoch).repeat().take(steps)).prefetch(
-            tf.data.AUTOTUNE
-        )
+        endless = epochs.flat_map(lambda epoch: one_epoch(epoch).repeat().take(steps))
+        return untuned(endless.prefetch(tf.data.AUTOTUNE))
 
     validation = batches(in_order(held_out, batch_size=recipe.batch_size), training=False)
     return TrainingData(
         training=from_epoch,
         steps_per_epoch=steps,
         # Prefetched before it repeats: nothing is made of the pass after the one that is read.
-        validation=validation.prefetch(tf.data.AUTOTUNE).repeat(),
+        validation=untuned(validation.prefetch(tf.data.AUTOTUNE).repeat()),
         validation_steps=_count(validation),
         model_arguments=preprocessor.model_arguments(),
     )

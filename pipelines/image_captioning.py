@@ -7,7 +7,7 @@ from photographs with captions.
     python -m pipelines.image_captioning
     python -m pipelines.image_captioning --dataset flickr8k --data_dir flickr8k
 
-Served, three signatures:
+Served, two signatures:
 
 - ``serving_default``: ``image`` [batch] (JPEG, PNG, GIF or BMP bytes of any size) → ``texts``,
   ``scores``, ``lengths`` [batch, n], best first, and ``attention`` [batch, n, written tokens, rows,

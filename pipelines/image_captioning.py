@@ -40,7 +40,6 @@ caption = wishing(
 SMALL = {
     "backbone": "convolutional_network",
     "backbone_options": {"maps": (16, 32, 64, 128)},
-    "dropout": 0.0,
 }
 RECURRENT = SMALL | {"units": 128, "embedding_dim": 64}
 ATTENDING = {"stride": 8}
@@ -49,7 +48,10 @@ application = Application(
     name="image_captioning",
     summary="picture → sentences that describe it",
     sources={
-        "scenes": Variant(Scenes, model={"attention_penalty": 0.0}),
+        # Shapes fill little of a picture: most places need not be looked at.
+        "scenes": Variant(
+            Scenes, preprocess={"size": 64}, model={"dropout": 0.0, "attention_penalty": 0.0}
+        ),
         "flickr8k": Variant(
             Flickr8k,
             recipe={"epochs": 30, "batch_size": 32, "learning_rate": 1e-3, "patience": 5},
@@ -63,22 +65,19 @@ application = Application(
     task=Captioning,
     recipe=Recipe(epochs=20, batch_size=64, learning_rate=2e-3, schedule="cosine", clip_norm=1.0),
     architectures={
-        "show_attend_tell": Variant(
-            show_attend_tell, preprocess={"size": 64}, model=RECURRENT | ATTENDING
+        "caption_transformer": Variant(
+            caption_transformer,
+            recipe={"warmup_steps": 100},
+            model=SMALL | ATTENDING | {"dim": 128, "hidden_dim": 256, "layers": 2, "heads": 4},
         ),
-        "show_and_tell": Variant(show_and_tell, preprocess={"size": 64}, model=RECURRENT),
+        "show_attend_tell": Variant(show_attend_tell, model=RECURRENT | ATTENDING),
+        "show_and_tell": Variant(show_and_tell, model=RECURRENT),
         # The features of AlexNet's last hidden layer, 4,096 of them.
         "alexnet_features": Variant(
             show_and_tell,
             recipe={"learning_rate": 1e-4},
             preprocess={"size": 67},
             model=RECURRENT | {"backbone": "alexnet", "backbone_options": {}},
-        ),
-        "caption_transformer": Variant(
-            caption_transformer,
-            recipe={"warmup_steps": 100},
-            preprocess={"size": 64},
-            model=SMALL | ATTENDING | {"dim": 128, "hidden_dim": 256, "layers": 2, "heads": 4},
         ),
     },
     endpoints={DEFAULT_SIGNATURE: Endpoint(), "caption": caption},

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pipelines.engine.application import UserError, choose
+from pipelines.engine.cache import cache_folder
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.sources.files import accept, data_path
 from pipelines.sources.source import Source
@@ -197,9 +198,8 @@ def _damage(picture: Picture) -> str:
 
 
 def _index_file(folder: pathlib.Path) -> pathlib.Path:
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     key = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
-    return cache / "keras-application-zoo" / f"pictures-{key[:16]}.json"
+    return cache_folder() / f"pictures-{key[:16]}.json"
 
 
 def _write(index: pathlib.Path, content: str) -> None:

@@ -53,6 +53,7 @@ from models.resnet import (
 from models.vgg import vgg16, vgg19
 from pipelines.arrange.image import arrange
 from pipelines.engine.application import Application, Recipe, Variant
+from pipelines.engine.transfer import Cached, FineTuned, Frozen
 from pipelines.preprocess.image import ImagePreprocessor
 from pipelines.sources.catalogue import Catalogue
 from pipelines.sources.cifar import Cifar
@@ -112,6 +113,11 @@ application = Application(
     preprocessor=ImagePreprocessor,
     arrange=arrange,
     task=Classification,
+    transfer={
+        "cached": Variant(Cached, arrange={"augment": "none"}),
+        "frozen": Variant(Frozen),
+        "finetune": Variant(FineTuned),
+    },
     recipe=Recipe(epochs=8, learning_rate=2e-3, schedule="cosine", monitor="val_accuracy"),
     architectures={
         "lenet5": Variant(lenet5, preprocess=LENET, arrange={"augment": "affine"}),

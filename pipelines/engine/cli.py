@@ -108,13 +108,13 @@ def train_run(assembly: Assembly, command: Command, strategy: Any = None) -> Run
             _fit_preprocessor(assembly)
         data = _read(assembly, command, strategy.num_replicas_in_sync if strategy else 1)
         copy = assembly.preprocessor.save
-    build = functools.partial(assembly.builder, **data.model_arguments)
-    parameters = _count_parameters(build)
+    learner = assembly.learner(data.model_arguments)
+    parameters = _count_parameters(learner.build)
     if not command.resume:
         run = Run.create(run.path, configuration, copy, prepared=command.prepared)
     print(f"run: {run.path} ({configuration.architecture}, {parameters:,} parameters)")
     try:
-        fit(build, assembly.task, configuration.recipe, data, run, strategy)
+        fit(learner, assembly.task, configuration.recipe, data, run, strategy)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"continue with the same command and --run {run.path.name} --resume"
@@ -146,6 +146,8 @@ def _fit_preprocessor(assembly: Assembly) -> None:
     from pipelines.engine.data import raw_batches
 
     assembly.preprocessor.fit(raw_batches(assembly.source, "train"))
+    if assembly.transfer and assembly.transfer.run:
+        assembly.preprocessor.adopt(Run(assembly.transfer.run).preprocessor_folder)
 
 
 def _read(assembly: Assembly, command: Command, replicas: int = 1) -> TrainingData:

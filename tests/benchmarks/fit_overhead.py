@@ -63,7 +63,7 @@ def step_times(case: Case) -> tuple[tuple[float, ...], tuple[float, ...]]:
         path = pathlib.Path(folder, "run")
         run = Run.create(path, assembly.configuration, assembly.preprocessor.save)
         fit(
-            lambda: assembly.builder(**data.model_arguments),
+            Learner(lambda: assembly.builder(**data.model_arguments)),
             assembly.task,
             assembly.configuration.recipe,
             dataclasses.replace(data, set_epoch=take_turns),

@@ -42,11 +42,9 @@ class Assembly:
     def learner(self, model_arguments: dict[str, Any]) -> Learner:
         """What is fitted, given what the builder must know of the data."""
         build = functools.partial(self.builder, **model_arguments)
-        return (
-            self.transfer.learner(build, self.configuration.recipe)
-            if self.transfer
-            else Learner(build)
-        )
+        if self.transfer is None:
+            return Learner(build)
+        return self.transfer.learner(build, self.configuration.recipe)
 
 
 def assemble(configuration: Configuration) -> Assembly:

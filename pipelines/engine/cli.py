@@ -145,9 +145,12 @@ def _name(assembly: Assembly, command: Command) -> str:
 def _fit_preprocessor(assembly: Assembly) -> None:
     from pipelines.engine.data import raw_batches
 
+    backbone = Run(assembly.transfer.run) if assembly.transfer and assembly.transfer.run else None
+    if backbone:
+        backbone.require_finished()
     assembly.preprocessor.fit(raw_batches(assembly.source, "train"))
-    if assembly.transfer and assembly.transfer.run:
-        assembly.preprocessor.adopt(Run(assembly.transfer.run).preprocessor_folder)
+    if backbone:
+        assembly.preprocessor.adopt(backbone.preprocessor_folder)
 
 
 def _read(assembly: Assembly, command: Command, replicas: int = 1) -> TrainingData:

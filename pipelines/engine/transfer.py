@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 
 import keras
@@ -25,7 +26,7 @@ Build = Callable[[], keras.Model]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """A way to fit a model that starts from a backbone. Fields are options, ``--backbone.<keyword>``.
+    """A way to start from a backbone. Fields are options, ``--backbone.<keyword>``.
 
     Args:
         run: folder of the finished run whose backbone it is; none: that of --model.weights.
@@ -43,9 +44,9 @@ class Transfer:
         Raises:
             UserError: where the architecture has no backbone, or one of other shapes.
         """
-        learned = self._learned
-        keras.utils.set_random_seed(recipe.seed)  # the same head, whatever was built before
         try:
+            learned = self._learned
+            keras.utils.set_random_seed(recipe.seed)  # the same head, whatever was built before
             whole = build()
             backbone, head = backbone_and_head(whole)
             if learned is not None:
@@ -64,7 +65,7 @@ class Transfer:
 
 
 class Cached(Transfer):
-    """The head alone, on the backbone's activations of every picture, which are kept on the disk."""
+    """The head alone, on the backbone's activations, which are computed once and kept."""
 
     def learner(self, build: Build, recipe: Recipe) -> Learner:
         def keep(fitted: keras.Model) -> keras.Model:
@@ -163,7 +164,7 @@ class FineTuned(Frozen):
         network = model.get_layer("backbone").network
         layers = [layer for layer in network.layers if layer.trainable_variables]
         bounds = np.linspace(len(layers), 0, self.groups + 1).round().astype(int)
-        for depth, (end, start) in enumerate(zip(bounds, bounds[1:], strict=False), 1):
+        for depth, (end, start) in enumerate(itertools.pairwise(bounds), 1):
             variables = [v for layer in layers[start:end] for v in layer.trainable_variables]
             if variables:
                 step = self.first_epoch(depth) * steps_per_epoch

@@ -17,7 +17,7 @@ import time
 
 from pipelines.engine.data import training_data
 from pipelines.engine.run import Run
-from pipelines.engine.train import fit
+from pipelines.engine.train import Learner, fit
 from tests.benchmarks.bare_fit import WARM_UP, BareFit, Case, cases, silence
 from tests.benchmarks.comparison import Comparison
 

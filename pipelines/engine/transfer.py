@@ -95,7 +95,8 @@ class Frozen(Transfer):
         inputs = {
             name: keras.Input(tensor.shape[1:], name=name) for name, tensor in whole.input.items()
         }
-        below = InferenceMode(backbone, trainable=trainable, name="backbone")
+        backbone.trainable = trainable
+        below = InferenceMode(backbone, name="backbone")
         return keras.Model(inputs, head({"activations": below(inputs)}), name=whole.name)
 
     def taken_apart(self, fitted: keras.Model, build: Build, recipe: Recipe) -> keras.Model:

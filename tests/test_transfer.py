@@ -54,9 +54,10 @@ def runs(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def ways(runs) -> dict[str, Run]:
     """A run of each way, trained alike."""
+    alike = ("--augment=none", "--epochs=5", "--monitor=loss")  # so that the last epoch is kept
     options = {"cached": (), "frozen": (), "finetune": ("--backbone.head_epochs=1",)}
     return {
-        way: transferred(runs, way, f"--transfer={way}", "--augment=none", "--epochs=5", *own)
+        way: transferred(runs, way, f"--transfer={way}", *alike, *own)
         for way, own in options.items()
     }
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 from models.encoder_decoder import bahdanau_attention, rnn_encoder_decoder, sequence_to_sequence
 from models.transformer import transformer_base, transformer_small, transformer_tiny
 from pipelines.arrange.translation import arrange
+from pipelines.diagnosis.search_or_model import search_or_model
 from pipelines.engine.application import DEFAULT_SIGNATURE, Application, Endpoint, Recipe, Variant
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.preprocess.text import TranslationPreprocessor
@@ -129,6 +130,7 @@ application = Application(
         "transformer_base": Variant(transformer_base, NOAM),
     },
     endpoints={DEFAULT_SIGNATURE: Endpoint(), "translate": translate, "score": score},
+    diagnoses=(search_or_model,),
 )
 
 if __name__ == "__main__":

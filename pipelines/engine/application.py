@@ -146,6 +146,8 @@ class Application:
         recipe: how a model is fitted unless a source or an architecture says otherwise.
         architectures: the builders, by name; the first is the default.
         endpoints: the signatures of the export.
+        diagnoses: ``diagnose(opened run, request) -> findings``: what ``pipelines.diagnose`` looks
+            into.
     """
 
     name: str
@@ -159,6 +161,7 @@ class Application:
     endpoints: Mapping[str, Endpoint] = dataclasses.field(
         default_factory=lambda: {DEFAULT_SIGNATURE: Endpoint()}
     )
+    diagnoses: tuple[Callable, ...] = ()
 
 
 def application_names() -> list[str]:

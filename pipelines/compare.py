@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.engine.application import UserError, load_application
-from pipelines.engine.bootstrap import SummedFigure, mean
+from pipelines.engine.bootstrap import SummedFigure, interval, mean, spelled
 from pipelines.engine.cli import run_command
 from pipelines.engine.configuration import flatten
 from pipelines.engine.run import Run
@@ -70,9 +70,8 @@ def compare(paths: list[str], split: str) -> Table:
             table.add_row(name, *("-" if value is None else f"{value:.4g}" for value in values))
     for name, first in measured[0].items():
         row = [run.get(name) for run in measured]
-        table.add_row(name, *(_cell(f.value, f.interval()) if f else "-" for f in row))
-        gains = [_cell(f.value - first.value, f.gain_over(first)) if f else "-" for f in row[1:]]
-        table.add_row("  against the first", "", *gains)
+        table.add_row(name, *(spelled(f.value, f.interval()) if f else "-" for f in row))
+        table.add_row("  against the first", "", *(_gain(f, first) if f else "-" for f in row[1:]))
     options = [flatten(json.loads(run.configuration.to_json())) for run in runs]
     for name in dict.fromkeys(name for option in options for name in option):
         values = [option.get(name) for option in options]
@@ -81,9 +80,8 @@ def compare(paths: list[str], split: str) -> Table:
     return table
 
 
-def _cell(value: float, interval: tuple[float, float]) -> str:
-    low, high = interval
-    return f"{value:.4g} [{low:.4g}, {high:.4g}]"
+def _gain(figure: SummedFigure, first: SummedFigure) -> str:
+    return spelled(figure.value - first.value, interval(figure.gains_over(first)))
 
 
 def run(arguments: Sequence[str]) -> None:

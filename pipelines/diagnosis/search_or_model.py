@@ -26,7 +26,7 @@ from pipelines.diagnosis.hypotheses import (
     references,
     search_again,
 )
-from pipelines.engine.bootstrap import mean
+from pipelines.engine.bootstrap import interval, mean, spelled
 from pipelines.engine.run import replacing
 from pipelines.tasks.decoding import Search
 from pipelines.tasks.task import Scores
@@ -98,20 +98,22 @@ def search_or_model(opened: Any, request: Request) -> Findings:
     width = sufficient(by_width)
     others = sorted({*request.length_penalties} - {task.length_penalty})
     by_penalty = [width, *_trials(opened, pairs, human, width.beam_width, others)]
-    penalty = sufficient(sorted(by_penalty, key=_distance_from(task.length_penalty)))
-    by_penalty.sort(key=lambda trial: trial.length_penalty)
+    by_penalty.sort(key=lambda trial: abs(trial.length_penalty - task.length_penalty))
+    penalty = sufficient(by_penalty)
 
     causes = blame(own.found, human, own.scores.errors > 0, task, task.length_penalty)
     _draw_margins(own, human, causes, task, folder)
+    by_penalty.sort(key=lambda trial: trial.length_penalty)
     _draw_trials(by_width, by_penalty, own, folder)
     return Findings(
         advice=[
             advice_on_cause(causes),
-            _advice_on_search(own, by_width, width, "beam_width", "narrowest"),
-            _advice_on_search(own, by_penalty, penalty, "length_penalty", "one nearest the run's"),
+            _advice_on_search(own, by_width, width, "beam_width", "the narrowest"),
+            _advice_on_search(own, by_penalty, penalty, "length_penalty", "nearest to the run's"),
         ],
         sections=[
             Section("Search or model", _explained(causes, own, task)),
+            Section("Searches", "![Searches compared](searches.png)"),
             Section("Beam width", _compared(by_width, own)),
             Section("Length penalty", _compared(by_penalty, own)),
             Section("Examples to read", _listed(pairs, own, human, causes, task)),
@@ -133,12 +135,22 @@ def blame(
 
 
 def sufficient(trials: Sequence[Trial]) -> Trial:
-    """The first of the trials that is not measurably worse than the best of them.
+    """The first of the trials that is within one standard error of the best of them.
 
-    Measurable is what the 95 % paired bootstrap of the difference leaves no doubt about.
+    The rule of Breiman et al.: Classification and Regression Trees, 1984, section 3.4.3; the error
+    is that of the difference, by the paired bootstrap.
     """
-    best = max(trials, key=lambda trial: trial.figure.value)
-    return next(t for t in trials if t is best or best.figure.gain_over(t.figure)[0] <= 0)
+    best = best_of(trials)
+    return next(
+        trial
+        for trial in trials
+        if best.figure.value - trial.figure.value <= best.figure.gains_over(trial.figure).std()
+    )
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """The trial with the largest measure, the first of equals."""
+    return max(trials, key=lambda trial: trial.figure.value)
 
 
 def advice_on_cause(causes: np.ndarray) -> str:
@@ -185,24 +197,20 @@ def _trials(
     return trials
 
 
-def _distance_from(penalty: float):
-    return lambda trial: abs(trial.length_penalty - penalty)
-
-
 def _advice_on_search(
     own: Trial, trials: list[Trial], chosen: Trial, option: str, preference: str
 ) -> str:
-    best = max(trials, key=lambda trial: trial.figure.value)
-    value, top = getattr(chosen, option), getattr(best, option)
-    change = "keep" if value == getattr(own, option) else "take"
-    sentence = f"{change} --task.{option} {value:g}: {chosen.measure} {chosen.figure.value:.4g}"
-    if chosen is best:
-        return f"{sentence[0].upper()}{sentence[1:]} is the best of those tried."
-    low, high = best.figure.gain_over(chosen.figure)
+    value, best = getattr(chosen, option), best_of(trials)
+    verb = "Keep" if value == getattr(own, option) else "Take"
+    sentence = f"{verb} --task.{option} {value:g}: {chosen.measure} {chosen.figure.value:.4g}"
+    if chosen.figure.value == best.figure.value:
+        return f"{sentence}; none of those tried is better."
+    gain = spelled(
+        best.figure.value - chosen.figure.value, interval(best.figure.gains_over(chosen.figure))
+    )
     return (
-        f"{sentence[0].upper()}{sentence[1:]}; of those tried, the {preference} that is not "
-        f"measurably worse than the best ({top:g}: {best.figure.value:.4g}, a gain of "
-        f"{best.figure.value - chosen.figure.value:.3g} [{low:.3g}, {high:.3g}])."
+        f"{sentence}; of those within one standard error of the best, {preference} (the best is "
+        f"{getattr(best, option):g}: {best.figure.value:.4g}, more by {gain})."
     )
 
 
@@ -238,9 +246,8 @@ def _compared(trials: list[Trial], own: Trial) -> str:
     measures = list(own.scores.values)
     rows = [
         [
-            f"{trial.beam_width}" + ("*" if trial.beam_width == own.beam_width else ""),
-            f"{trial.length_penalty:g}"
-            + ("*" if trial.length_penalty == own.length_penalty else ""),
+            f"{trial.beam_width}{'*' if trial is own else ''}",
+            f"{trial.length_penalty:g}",
             *(_cell(trial, name) for name in measures),
             f"{trial.missed.mean():.1%}",
             f"{trial.length_ratio:.3f}",
@@ -255,19 +262,17 @@ def _compared(trials: list[Trial], own: Trial) -> str:
             "",
             "\\* the run's own. Missed: the human's answer scores higher than the one found. "
             "Length ratio: tokens written over tokens of the references. Time: with up to "
-            f"{ROWS} sources and about {HYPOTHESES} hypotheses at a time.",
-            "",
-            "![Searches compared](searches.png)",
+            f"{ROWS} sources and about {HYPOTHESES} hypotheses at a time. In brackets: 95 % "
+            "bootstrap intervals.",
         ]
     )
 
 
 def _cell(trial: Trial, name: str) -> str:
-    value = f"{trial.scores.values[name]:.4g}"
     if name not in trial.scores.summed:
-        return value
-    low, high = trial.scores.summed[name].interval()
-    return f"{value} [{low:.4g}, {high:.4g}]"
+        return f"{trial.scores.values[name]:.4g}"
+    figure = trial.scores.summed[name]
+    return spelled(figure.value, figure.interval())
 
 
 def _listed(pairs: Pairs, own: Trial, human: Hypotheses, causes: np.ndarray, task: Search) -> str:
@@ -335,7 +340,8 @@ def _draw_trials(
                 axes.set_xticks([], minor=True)
         low, high = zip(*(trial.figure.interval() for trial in trials), strict=True)
         row[0].fill_between(x, low, high, alpha=0.2)
-        row[-1].set_ylim(bottom=0)
+        for axes in (row[1], row[3]):
+            axes.set_ylim(bottom=0)
     _save(canvas, folder / "searches.png")
 
 
@@ -344,6 +350,6 @@ def _save(canvas: Any, file: pathlib.Path) -> None:
         canvas.savefig(beside, dpi=PICTURE_RESOLUTION)
 
 
-def _percent(share: float, interval: tuple[float, float]) -> str:
-    low, high = interval
+def _percent(share: float, bounds: tuple[float, float]) -> str:
+    low, high = bounds
     return f"{share:.0%} [{low:.0%}, {high:.0%}]"

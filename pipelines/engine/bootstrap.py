@@ -48,19 +48,21 @@ class SummedFigure:
         """The 95 % interval of the figure."""
         return interval(self.resampled())
 
-    def gain_over(self, other: SummedFigure) -> tuple[float, float]:
-        """The 95 % interval of this figure less another of the same examples (paired)."""
-        return interval(self.resampled() - other.resampled())
-
-    def __getitem__(self, rows: np.ndarray) -> SummedFigure:
-        """The figure of some of the examples, in the order of ``rows``."""
-        return SummedFigure(self.terms[rows], self.of_sums)
+    def gains_over(self, other: SummedFigure) -> np.ndarray:
+        """[RESAMPLES] this figure less another of the same examples (paired)."""
+        return self.resampled() - other.resampled()
 
 
 def interval(resampled: np.ndarray) -> tuple[float, float]:
     """Where the middle 95 % of resampled figures lie."""
     low, high = np.percentile(resampled, [2.5, 97.5])
     return float(low), float(high)
+
+
+def spelled(value: float, bounds: tuple[float, float]) -> str:
+    """A figure with its interval, in four digits each."""
+    low, high = bounds
+    return f"{value:.4g} [{low:.4g}, {high:.4g}]"
 
 
 def ratio(numerators: np.ndarray, denominators: np.ndarray) -> SummedFigure:

@@ -92,9 +92,10 @@ score = Endpoint(
 )
 
 # As published for the base model (Vaswani et al. 2017, section 5.3): 1 / √(512 · 4000) at most.
-NOAM = {"learning_rate": 7e-4, "schedule": "inverse_sqrt", "warmup_steps": 4000}
+ADAM = {"beta_1": 0.9, "beta_2": 0.98, "epsilon": 1e-9}
+NOAM = ADAM | {"learning_rate": 7e-4, "schedule": "inverse_sqrt", "warmup_steps": 4000}
 # Normalized before each sublayer, a small one learns fast at a high rate.
-FAST = {"learning_rate": 2e-3, "warmup_steps": 100, "batch_size": 64}
+FAST = ADAM | {"learning_rate": 2e-3, "warmup_steps": 100, "batch_size": 64}
 
 application = Application(
     name="machine_translation",

@@ -251,6 +251,15 @@ def test_adam_s_constants_are_options_and_the_transformer_s_are_published() -> N
     assert (changed.beta_1, changed.beta_2, changed.epsilon) == (0.5, 0.75, 0.01)
 
 
+@pytest.mark.parametrize(("clip_norm", "step"), [(1.0, [0.6, 0.8]), (9.0, [3, 4]), (None, [3, 4])])
+def test_gradients_longer_than_the_limit_are_scaled_down(clip_norm, step) -> None:
+    recipe = Recipe(optimizer="sgd", learning_rate=1.0, clip_norm=clip_norm)
+    weights = [keras.Variable([0.0]), keras.Variable([0.0])]
+    gradients = [keras.ops.convert_to_tensor([value]) for value in (3.0, 4.0)]
+    optimizer(recipe, total_steps=1).apply(gradients, weights)
+    np.testing.assert_allclose([float(weight[0]) for weight in weights], np.negative(step))
+
+
 def test_a_run_older_than_an_option_has_its_default() -> None:
     configuration, _ = parse(load_application("image_classification"), [])
     older = json.loads(configuration.to_json())

@@ -17,6 +17,7 @@ import numpy as np
 from models.layers.reserved_tokens import END, PADDING
 from pipelines.engine.application import UserError
 from pipelines.engine.data import raw_batches, readable
+from pipelines.engine.evaluate import plain
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.tasks.decoding import Search, Wishes
 
@@ -91,7 +92,7 @@ class Pairs:
         if not batches:
             raise UserError(f"the {split} split has no examples")
         raw = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *batches)
-        texts = {n: [text.decode() for text in raw[n].numpy()] for n in ("source", "target")}
+        texts = {n: [plain(value) for value in raw[n].numpy()] for n in ("source", "target")}
         return cls(texts, preprocessor.features(raw), preprocessor.target(raw))
 
     def batches(self, rows: int) -> Iterator[tuple[np.ndarray, dict[str, Any], Any]]:
@@ -138,7 +139,7 @@ def search_again(
         answers = [traced(inputs, tf.fill([len(index)], penalty)) for index, inputs in batches]
         seconds = time.perf_counter() - started
         tokens, scores, texts = _in_order([index for index, _ in batches], answers)
-        yield Hypotheses.of(tokens, scores), [text.decode() for text in texts], seconds
+        yield Hypotheses.of(tokens, scores), [plain(text) for text in texts], seconds
 
 
 def references(opened: Any, pairs: Pairs) -> Hypotheses:

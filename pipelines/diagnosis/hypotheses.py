@@ -64,11 +64,10 @@ class Hypotheses:
 def preferred(
     one: Hypotheses, other: Hypotheses, search: Search, length_penalty: float
 ) -> np.ndarray:
-    """[texts] whether the search would put ``one`` before ``other``: what has ended before what was
-    cut, then the larger objective (by more than rounding)."""
+    """[texts] whether the objective of ``one`` is larger than that of ``other``, by more than
+    rounding. What was cut has that of what was written of it."""
     ours, theirs = (texts.objectives(search, length_penalty) for texts in (one, other))
-    better = ours > theirs + ROUNDING * np.maximum(1, np.abs(theirs))
-    return np.where(one.ended == other.ended, better, one.ended)
+    return ours > theirs + ROUNDING * np.maximum(1, np.abs(theirs))
 
 
 @dataclasses.dataclass(frozen=True)

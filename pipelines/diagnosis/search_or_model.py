@@ -51,7 +51,7 @@ class Trial:
         found: the best answers.
         texts: the same as text.
         scores: the task's, of the answers.
-        missed: [examples] whether the search would have put the human's answer first.
+        missed: [examples] whether the human's answer has the larger objective.
         length_ratio: tokens of all answers over those of all references.
     """
 
@@ -229,10 +229,10 @@ def _explained(causes: np.ndarray, own: Trial, task: Search) -> str:
     form = {"power": "T^α", "gnmt": "((5 + T) / 6)^α"}[task.length_normalization]
     lines = [
         f"The run's own search, beam {own.beam_width} and α = {own.length_penalty:g}, judged by "
-        f"log P / {form}, T tokens with the end token. What was cut stands behind what has ended, "
-        "as in the search; where both score alike, the model is at fault. Shares are of the "
-        f"{wrong.sum():,} answers (of {len(causes):,}) that differ from the human's, with 95 % "
-        "bootstrap intervals.",
+        f"log P / {form}, T tokens with the end token. An answer that was cut at the maximum "
+        "length has the score of its tokens; where both score alike, the model is at fault. Shares "
+        f"are of the {wrong.sum():,} answers (of {len(causes):,}) that differ from the human's, "
+        "with 95 % bootstrap intervals.",
     ]
     if task.coverage_penalty:
         lines += ["", "The search's coverage penalty is left out here, on both sides."]

@@ -7,12 +7,14 @@ token counted (``pipelines.tasks.decoding``).
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from rich.progress import track
 
 from models.layers.reserved_tokens import END, PADDING
 from pipelines.engine.application import UserError
@@ -134,8 +136,9 @@ def search_again(
     traced = _traced(translate, batches[0][1], tf.TensorSpec([None], tf.float32))
     traced(*batches[0][1:], tf.zeros(len(batches[0][0])))
     for penalty in length_penalties:
+        progress = track(batches, "  ...", transient=True, disable=not sys.stdout.isatty())
         started = time.perf_counter()
-        answers = [traced(inputs, tf.fill([len(index)], penalty)) for index, inputs in batches]
+        answers = [traced(inputs, tf.fill([len(index)], penalty)) for index, inputs in progress]
         seconds = time.perf_counter() - started
         tokens, scores, texts = _in_order([index for index, _ in batches], answers)
         yield Hypotheses.of(tokens, scores), [plain(text) for text in texts], seconds

@@ -44,6 +44,9 @@ class Recipe:
             the inverse square root of the step, after the warm-up (the Transformer's own schedule,
             "Noam", is this with a learning rate of 1 / √(dim · warmup_steps)).
         warmup_steps: steps over which the learning rate first rises linearly from zero.
+        beta_1: how much of the gradient's running mean Adam keeps a step.
+        beta_2: how much of the squared gradient's running mean Adam keeps a step.
+        epsilon: what Adam adds to the root of the latter before it divides by it.
         weight_decay: decoupled decay of the weights a step, relative to the learning rate.
         clip_norm: largest norm of the gradient over all weights; longer ones are scaled down.
         monitor: the measure that picks the best checkpoint and stops early; the lower the better
@@ -63,6 +66,9 @@ class Recipe:
     learning_rate: float = 1e-3
     schedule: Literal["constant", "cosine", "steps", "inverse_sqrt"] = "constant"
     warmup_steps: int = 0
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
     weight_decay: float = 0.0
     clip_norm: float | None = None
     monitor: str = "val_loss"
@@ -81,7 +87,12 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value < bound:
                 raise UserError(f"--{name} must be at least {bound}, not {value}")
-        for name in ("learning_rate", "clip_norm"):
+        for name in ("beta_1", "beta_2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(
+                    f"--{name} must be at least 0 and below 1, not {getattr(self, name)}"
+                )
+        for name in ("learning_rate", "epsilon", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"--{name} must be above 0, not {value}")
@@ -148,6 +159,8 @@ class Application:
         transfer: ways to start from a backbone that has learned elsewhere, by name, none of them by
             default; what a way changes of ``arrange`` cannot be otherwise with it.
         endpoints: the signatures of the export.
+        diagnoses: ``diagnose(opened run, request) -> findings``: what ``pipelines.diagnose`` looks
+            into.
     """
 
     name: str
@@ -162,6 +175,7 @@ class Application:
     endpoints: Mapping[str, Endpoint] = dataclasses.field(
         default_factory=lambda: {DEFAULT_SIGNATURE: Endpoint()}
     )
+    diagnoses: tuple[Callable, ...] = ()
 
 
 def application_names() -> list[str]:

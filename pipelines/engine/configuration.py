@@ -81,8 +81,12 @@ class Configuration:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Configuration:
-        """Gathers the bare recipe fields of one flat mapping into a recipe."""
-        recipe = {field.name: values[field.name] for field in dataclasses.fields(Recipe)}
+        """Gathers the bare recipe fields of one flat mapping into a recipe.
+
+        A field that is younger than the mapping has its default, with which the run was trained.
+        """
+        names = (field.name for field in dataclasses.fields(Recipe))
+        recipe = {name: values[name] for name in names if name in values}
         rest = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
         return cls(recipe=Recipe(**recipe), **rest)
 
@@ -309,13 +313,13 @@ def _parser(
         variants.append(application.transfer[transfer])
         parser.add_class_arguments(variants[-1].builder, "backbone")
     parser.set_defaults(dataclasses.asdict(application.recipe))
-    arguments = inspect.signature(model.builder).parameters
+    known = {action.dest for action in parser._actions}
     for variant in variants:
         parser.set_defaults(dict(variant.recipe))
         for section in SECTIONS:
             for name, value in getattr(variant, section).items():
                 # A source speaks of all builders, not all of which take the same arguments.
-                if variant is not source or section != "model" or name in arguments:
+                if variant is not source or section != "model" or f"model.{name}" in known:
                     parser.set_defaults({f"{section}.{name}": value})
     return parser
 

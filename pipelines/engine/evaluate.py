@@ -42,7 +42,10 @@ def evaluate(opened: OpenRun, split: str = "test", limit: int | None = None) -> 
         training_views=functools.partial(training_views, opened.assembly),
     )
     _write_predictions(opened, evaluation)
-    opened.run.write_scores(split, scores.values | {"examples": len(scores.errors)})
+    intervals = {name: figure.interval() for name, figure in scores.summed.items()}
+    opened.run.write_scores(
+        split, scores.values | {"examples": len(scores.errors), "intervals": intervals}
+    )
     write_report(opened.run, opened.task, evaluation)
     return evaluation
 
@@ -65,7 +68,8 @@ def _collect(
     def answer(batch: dict[str, Any]) -> dict[str, tf.Tensor]:
         inputs = opened.preprocessor.model_inputs(batch["features"])
         response = opened.task.respond(opened.model, inputs)
-        return opened.preprocessor.answer(response, batch["example"])
+        assessed = opened.task.assess(opened.model, inputs, batch["target"])
+        return opened.preprocessor.answer(response, batch["example"]) | assessed
 
     answers: dict[str, list] = {}
     examples: dict[str, list] = {}

@@ -154,10 +154,13 @@ def optimizer(
         "weight_decay": recipe.weight_decay or None,
         "global_clipnorm": recipe.clip_norm,
     }
+    adam = {"beta_1": recipe.beta_1, "beta_2": recipe.beta_2, "epsilon": recipe.epsilon}
     return {
         "sgd": lambda: keras.optimizers.SGD(**common),
         "momentum": lambda: keras.optimizers.SGD(momentum=0.9, **common),
         "rmsprop": lambda: keras.optimizers.RMSprop(**common),
-        "adam": lambda: keras.optimizers.Adam(**common),
-        "adamw": lambda: keras.optimizers.AdamW(**common | {"weight_decay": recipe.weight_decay}),
+        "adam": lambda: keras.optimizers.Adam(**common, **adam),
+        "adamw": lambda: keras.optimizers.AdamW(
+            **common | {"weight_decay": recipe.weight_decay}, **adam
+        ),
     }[recipe.optimizer]()

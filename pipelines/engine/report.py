@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 from pipelines.engine.run import Run, write_text
 from pipelines.tasks.task import Evaluation, Figure, Task
@@ -20,10 +21,7 @@ def write_report(run: Run, task: Task, evaluation: Evaluation) -> None:
         "",
     ]
     for split, scores in run.scores.items():
-        lines += [f"## {split}: {scores['examples']:,} examples", "", "| figure | value |"]
-        lines += ["|---|---|"]
-        lines += [f"| {name} | {_figure(value)} |" for name, value in scores.items()]
-        lines += [""]
+        lines += [f"## {split}: {scores['examples']:,} examples", "", *_table(scores), ""]
     for figure in figures:
         lines += [f"## {figure.title}", "", figure.caption, "", f"![{figure.title}]({figure.file})"]
         lines += [""]
@@ -57,5 +55,12 @@ def learning_curves(run: Run) -> list[Figure]:
     ]
 
 
-def _figure(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+def _table(scores: dict[str, Any]) -> list[str]:
+    """The figures of a split, with their 95 % intervals where they have them."""
+    lines = ["| figure | value | 95 % interval |", "|---|---|---|"]
+    intervals = scores.get("intervals", {})
+    for name, value in scores.items():
+        if name not in ("examples", "intervals"):
+            low_high = " – ".join(f"{bound:.4g}" for bound in intervals.get(name, []))
+            lines.append(f"| {name} | {value:.4g} | {low_high} |")
+    return lines

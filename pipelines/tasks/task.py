@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
+
+from pipelines.engine.bootstrap import SummedFigure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +21,14 @@ class Scores:
         values: named figures of the whole split, the most important first.
         unit: what one entry of ``errors`` counts, e.g. "wrong label (0 or 1)".
         errors: [examples] float, one error per example, 0 where the answer is right.
+        summed: those of the figures that are functions of sums over the examples: they have
+            bootstrap intervals.
     """
 
     values: dict[str, float]
     unit: str
     errors: np.ndarray
+    summed: Mapping[str, SummedFigure] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +78,16 @@ class Task:
     def respond(self, model: keras.Model, features: dict) -> dict:
         """Named numbers for a batch of model inputs, in ``keras.ops``, traced into the export."""
         raise NotImplementedError
+
+    def assess(self, model: keras.Model, features: dict, target) -> dict:
+        """What the model thinks of the truth: named numbers [batch] that join the answers.
+
+        Args:
+            model: trained.
+            features: its inputs, as in training.
+            target: what it was to predict, as in training.
+        """
+        return {}
 
     def scores(self, answers: dict[str, list], examples: dict[str, list]) -> Scores:
         """Compares the answers with the truth in the examples; one entry per example in both."""

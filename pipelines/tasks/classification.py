@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -84,9 +85,17 @@ class Classification(Task):
 
     def respond(self, model: keras.Model, features: dict) -> dict:
         """``indices`` int32 and ``probabilities`` float32, [batch, k], the most probable first."""
-        logits = ops.cast(model(features, training=False), "float32")
-        k = min(self.top_k, logits.shape[-1])
-        probabilities, indices = ops.top_k(ops.softmax(logits), k)
+        return self._ranked(_probabilities(model, features))
+
+    def respond_together(self, members: Sequence[tuple[keras.Model, dict]], views: int = 1) -> dict:
+        """As ``respond``, from the mean of the probabilities over views and models."""
+        found = [_probabilities(model, features) for model, features in members]
+        by_view = [ops.reshape(rows, (-1, views, rows.shape[-1])) for rows in found]
+        return self._ranked(ops.mean(ops.concatenate(by_view, axis=1), axis=1))
+
+    def _ranked(self, probabilities) -> dict:
+        k = min(self.top_k, probabilities.shape[-1])
+        probabilities, indices = ops.top_k(probabilities, k)
         return {"indices": ops.cast(indices, "int32"), "probabilities": probabilities}
 
     def scores(self, answers: dict[str, list], examples: dict[str, list]) -> Scores:
@@ -118,6 +127,11 @@ class Classification(Task):
         if "image" in evaluation.source.fields and evaluation.training_views:
             figures.append(draw_contact_sheet(evaluation, folder))
         return [figure for figure in figures if figure]
+
+
+def _probabilities(model: keras.Model, features: dict):
+    """float32 [batch, classes]"""
+    return ops.softmax(ops.cast(model(features, training=False), "float32"))
 
 
 def texts(values) -> np.ndarray:

@@ -1,8 +1,9 @@
 """``python -m pipelines.evaluate RUN [RUN ...]``: scores, predictions and report of finished runs.
 
-Several runs answer together: with the mean of their probabilities. With ``--crops`` a run answers
-with the mean over several views of each picture: 5 are the corners and the centre of a slightly
-larger picture, 10 these and their mirror images (AlexNet), 48 the same at four sizes (GoogLeNet).
+Several runs answer together: with the mean of their probabilities. With --crops they answer with
+the mean over several views of each picture, as AlexNet did: 5 are the picture in the corners and in
+the centre of a larger frame, 10 are these and their mirror images. (Signs, whose mirror image is
+another sign, want 5.)
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def run(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="path of a run folder")
     parser.add_argument("--split", default="test", help="train, validation or test")
-    parser.add_argument("--crops", type=int, default=1, help="views of a picture: 1, 5, 10 or 48")
+    parser.add_argument("--crops", type=int, default=1, help="views of a picture: 1, 5 or 10")
     parser.add_argument(
         "--no_inside",
         action="store_true",

@@ -1,8 +1,8 @@
 """Activation maximisation: the picture that excites a unit, or speaks for a class, most.
 
-D. Erhan, Y. Bengio, A. Courville, P. Vincent, "Visualizing Higher-Layer Features of a Deep Network",
-2009: from grey noise up the gradient of the activation. What keeps the picture from becoming noise
-of high frequency is that each step moves it a little before it looks (jitter; A. Mordvintsev,
+D. Erhan, Y. Bengio, A. Courville, P. Vincent, "Visualizing Higher-Layer Features of a Deep
+Network", 2009: from noise up the gradient of the activation. What keeps the picture from becoming
+noise of high frequency is that each step moves it a little before it looks (jitter; A. Mordvintsev,
 C. Olah, M. Tyka, "Inceptionism", 2015) and blurs it a little afterwards (J. Yosinski et al.,
 "Understanding Neural Networks Through Deep Visualization", 2015, https://arxiv.org/abs/1506.06579).
 A class is its logit, not its probability, which could grow by what speaks against other classes
@@ -19,7 +19,7 @@ from pipelines.engine.lazy import tensorflow as tf
 
 STEPS = 48
 FIRST_STEP, LAST_STEP = 40.0, 6.0  # grey levels of 255, in the root mean square over the picture
-BLUR = 0.35  # the share of each pixel that its neighbours give, at first; in the end there is none
+BLUR = 0.8, 0.4  # the share of each pixel that its neighbours give, at first and in the end
 NOISE = 20.0  # grey levels, standard deviation, of the beginning
 JITTER = 1 / 16  # of a side, each way
 
@@ -32,7 +32,7 @@ def ascend(excitement: Callable, start: np.ndarray, seed: int = 0) -> np.ndarray
     Args:
         excitement: differentiable: float32 pixels from 0 to 255, [n, height, width, channels] →
             the values of the pictures [n].
-        start: [height, width, channels] or [n, ...]: the colours from which all begin.
+        start: [n, height, width, channels] where they begin.
         seed: of noise and jitter.
 
     Returns:
@@ -63,6 +63,6 @@ def ascend(excitement: Callable, start: np.ndarray, seed: int = 0) -> np.ndarray
             pixels,
             tf.constant(shift, tf.int32),
             tf.constant(LAST_STEP * (FIRST_STEP / LAST_STEP) ** left, tf.float32),
-            tf.constant(BLUR * left, tf.float32),
+            tf.constant(BLUR[1] + (BLUR[0] - BLUR[1]) * left, tf.float32),
         )
     return pixels.numpy()

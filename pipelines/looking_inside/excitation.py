@@ -2,7 +2,8 @@
 
 M. D. Zeiler, R. Fergus, "Visualizing and Understanding Convolutional Networks", 2013,
 https://arxiv.org/abs/1311.2901, and R. Girshick et al., 2013, https://arxiv.org/abs/1311.2524,
-section 3.1, lay a unit's strongest patches side by side. A patch is what the unit sees of a picture.
+section 3.1, lay a unit's strongest patches side by side. A patch is what the unit sees of a
+picture.
 """
 
 from __future__ import annotations

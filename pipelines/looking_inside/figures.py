@@ -15,9 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from pipelines.engine.lazy import tensorflow as tf
 from pipelines.looking_inside.class_maps import class_maps, map_to_show
-from pipelines.looking_inside.excitation import PATCHES, Unit, choose_units, ideals, patch
+from pipelines.looking_inside.excitation import Unit, choose_units, ideals, patch
 from pipelines.looking_inside.filters import filtered, first_filters, matches
 from pipelines.looking_inside.receptive_field import LocalMap, last_of_each_scale, local_maps
 from pipelines.tasks.examples import pictures, texts
@@ -27,7 +26,7 @@ PICTURES = 512  # of the split, evenly spread
 CLASSES = 10
 SHOWN = 6  # right and wrong answers
 FILTERS = 64
-SEEN_THROUGH = 4  # detectors and filters a row
+SEEN_THROUGH = 4  # a detector, what it makes of a picture, a filter, what it makes of it
 LETTERS = 18  # of a label that fit above a picture
 
 
@@ -60,6 +59,11 @@ class Subject:
         return np.concatenate([rows[first], np.delete(rows, first)])[:SHOWN]
 
     @property
+    def shown(self) -> np.ndarray:
+        """All of these, the right ones first."""
+        return np.concatenate([self.right, self.wrong])
+
+    @property
     def wrong(self) -> np.ndarray:
         """Up to ``SHOWN`` wrong answers whose true class is known, the surest first."""
         rows = np.flatnonzero((self.truth != self.given) & np.isin(self.truth, self.labels))
@@ -76,17 +80,14 @@ def draw_inside(evaluation: Evaluation, folder: pathlib.Path) -> list[Figure]:
     scales = last_of_each_scale(maps)
     units = choose_units(subject.model, scales, subject.inputs, subject.pixels) if scales else []
     count = min(CLASSES, len(subject.labels))
-    mean = subject.pixels.mean(axis=(0, 1, 2))
-    start = np.broadcast_to(mean, subject.pixels.shape[1:])
-    of_units, of_classes, probabilities = ideals(
-        subject.model, units, count, subject.inputs, start
-    )
+    start = subject.pixels.mean(axis=0)
+    of_units, of_classes, probabilities = ideals(subject.model, units, count, subject.inputs, start)
     figures = []
     found = first_filters(subject.model)
     if found:
         figures += [
             draw_filters(*found, folder),
-            draw_detectors(*found, subject.pixels[subject.right[:1]], folder),
+            draw_detectors(*found, subject.pixels[subject.shown[0]], folder),
         ]
     if units:
         figures.append(draw_units(units, of_units, subject.pixels, folder))
@@ -145,22 +146,18 @@ def draw_detectors(
 ) -> Figure:
     """Draws edge detectors and the filters that resemble them, and what they do to a picture."""
     found = matches(filters)
-    picture = picture[0] / 255
-    across = 2
-    canvas, grid = _grid(-(-len(found) // across), 4 * across + 1, side=1.25, title=0.3)
-    for row in grid:
-        row[0].axis("off")
-    grid[0][0].imshow(np.squeeze(picture), cmap="gray", vmin=0, vmax=1)
-    grid[0][0].set_title("the picture", fontsize=8)
+    picture = picture / 255
     grey = picture.mean(axis=2, keepdims=True)
-    places = grid[:, 1:].reshape(-1, 4)
-    for axes, match in zip(places, found, strict=True):
+    canvas, grid = _grid(len(found) // 2, 2 * SEEN_THROUGH + 1, side=1.25, title=0.3)
+    _show(grid[0][0], 255 * picture)
+    grid[0][0].set_title("the picture", fontsize=8)
+    for axes, match in zip(grid[:, 1:].reshape(-1, SEEN_THROUGH), found, strict=True):
         kernel = filters[..., match.filter]
         shown = (
             (match.kernel, match.detector, "gray"),
-            (filtered(grey, match.kernel), "sees", "RdBu_r"),
+            (filtered(grey, match.kernel), "", "RdBu_r"),
             (kernel.sum(axis=2), f"{layer} {match.filter}: {match.cosine:+.2f}", "gray"),
-            (filtered(picture, kernel - kernel.mean()), "sees", "RdBu_r"),
+            (filtered(picture, kernel), "", "RdBu_r"),
         )
         for one, (values, title, colours) in zip(axes, shown, strict=True):
             most = np.abs(values).max() or 1
@@ -168,9 +165,10 @@ def draw_detectors(
             one.set_title(title, fontsize=8)
     canvas.savefig(folder / "edge_detectors.png", dpi=110)
     caption = (
-        "Edge detectors made by hand, what each sees in a picture (red where it fits, blue where "
-        f"its negative does), the filter of {layer} that resembles it most, with the cosine "
-        "between the two, and what that one sees."
+        "Edge detectors made by hand and what each makes of a picture (red: above 0, blue: below); "
+        f"to the right the filter of {layer} that resembles it most, with the cosine between the "
+        "two (1: the same; below 0: dark and bright change places; near 0: nothing like it), and "
+        "what that one makes of the picture. Filters are shown as they see grey."
     )
     return Figure("edge_detectors.png", "Learned filters beside edge detectors", caption)
 
@@ -191,6 +189,12 @@ def draw_units(
         ]
         for axes, values in zip(row, seen, strict=False):
             _show(axes, values)
+        if any(window.size > side for window, side in zip(field, wished.shape, strict=False)):
+            for axes, place in zip(row[1:], unit.places, strict=False):
+                middles = (
+                    w.at(int(p)) + w.size / 2 - 0.5 for w, p in zip(field, place, strict=True)
+                )
+                axes.plot(*reversed(list(middles)), "r+", markersize=8)
         size = "x".join(str(side) for side in seen[0].shape[:2])
         row[0].set_title(f"{unit.maps.name} {unit.number}: ideal", fontsize=8)
         row[1].set_title(f"{size} pixels", fontsize=8)
@@ -198,7 +202,9 @@ def draw_units(
     caption = (
         "Units of the network's scales, the finest first: left the picture that was made to excite "
         f"the unit most, then the {columns} patches that do so most in the evaluated pictures, "
-        "each cut out as the unit sees it. Shown are the units that stand out most."
+        "each cut out as the unit sees it (pale red: beyond the picture's edge; where it sees more "
+        "than the picture, a cross marks the middle of what it sees). Shown are those units of a "
+        "layer whose strongest values stand out most from the others."
     )
     return Figure("units.png", "What excites units", caption)
 
@@ -292,8 +298,8 @@ def _overlay(axes: Any, picture: np.ndarray, heat: np.ndarray, maps: LocalMap) -
     (top, bottom), (left, right) = extent
     axes.imshow(
         heat,
-        cmap="inferno",
-        alpha=0.6,
+        cmap="autumn",
+        alpha=0.75 * heat,
         vmin=0,
         vmax=1,
         interpolation="bilinear",

@@ -1,10 +1,10 @@
 """The filters of the first layer beside edge detectors that were made by hand.
 
 J. M. S. Prewitt, "Object Enhancement and Extraction", 1970; I. Sobel, G. Feldman, 1968 (as told in
-R. Duda, P. Hart, "Pattern Classification and Scene Analysis", 1973); H. Scharr, "Optimale Operatoren
-in der Digitalen Bildverarbeitung", 2000; the lines and slanted edges as in R. Gonzalez, R. Woods,
-"Digital Image Processing", section 10.2. For larger kernels a detector is smoothed by a binomial
-filter to their size, as Sobel's own larger kernels are made.
+R. Duda, P. Hart, "Pattern Classification and Scene Analysis", 1973); H. Scharr, "Optimale
+Operatoren in der Digitalen Bildverarbeitung", 2000; the lines and slanted edges as in R. Gonzalez,
+R. Woods, "Digital Image Processing", section 10.2. For larger kernels a detector is smoothed by a
+binomial filter to their size, as Sobel's own larger kernels are made.
 """
 
 from __future__ import annotations
@@ -50,24 +50,25 @@ class Match:
 
 
 def first_filters(model: keras.Model) -> tuple[str, np.ndarray] | None:
-    """The first layer that slides filters of 2x2 or more over the picture's own channels.
+    """The filters of the first layer whose filters are 3x3 pixels or more.
 
     Returns:
-        its name and its filters [rows, columns, channels, filters]; None where there is none.
+        its name and its filters [rows, columns, channels, filters]; None where there is none, or
+        where it does not read the picture's own channels.
     """
     channels = model.inputs[0].shape[-1]
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D) and min(layer.kernel_size) >= 2:
+        if isinstance(layer, keras.layers.Conv2D) and min(layer.kernel_size) >= 3:
             kernel = keras.ops.convert_to_numpy(layer.kernel).astype("float32")
             return (layer.name, kernel) if kernel.shape[2] == channels else None
     return None
 
 
 def of_size(detector: Any, rows: int, columns: int) -> np.ndarray:
-    """A 3x3 detector smoothed to a larger size, or its middle in a smaller one; its norm is 1."""
+    """A 3x3 detector smoothed to a larger size; its norm is 1."""
     kernel = np.asarray(detector, float)
-    smooth = np.outer(*(binomial(max(side - 2, 1)) for side in (rows, columns)))
-    kernel = scipy.signal.convolve2d(kernel, smooth)[:rows, :columns]
+    smooth = np.outer(binomial(rows - 2), binomial(columns - 2))
+    kernel = scipy.signal.convolve2d(kernel, smooth)
     return kernel / np.linalg.norm(kernel)
 
 

@@ -7,8 +7,8 @@ A convolution or a pooling of k pixels with stride s and p zeros in front makes 
 
 (V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", 2016,
 https://arxiv.org/abs/1603.07285, and A. Araujo et al., "Computing Receptive Fields of Convolutional
-Neural Networks", Distill, 2019). What depends on the whole picture, as the mean over a map does, has
-no place; where it only weighs a map, as in squeeze and excitation, the map keeps its own.
+Neural Networks", Distill, 2019). What depends on the whole picture, as the mean over a map does,
+has no place; where it only weighs a map, as in squeeze and excitation, the map keeps its own.
 """
 
 from __future__ import annotations
@@ -142,6 +142,5 @@ def as_read(tensor: keras.KerasTensor, readers: dict[int, list]) -> keras.KerasT
 
 
 def last_of_each_scale(maps: list[LocalMap]) -> list[LocalMap]:
-    """The first map, and the last one at each stride, the finest first."""
-    by_stride = {one.field[0].stride: one for one in maps}
-    return list(by_stride.values()) if by_stride else []
+    """The last map at each stride, the finest first."""
+    return list({one.field[0].stride: one for one in maps}.values())

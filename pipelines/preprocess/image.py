@@ -152,13 +152,11 @@ class ImagePreprocessor(Preprocessor):
         return {"image": pixels}
 
     def views(self, batch: dict, count: int) -> dict:
-        """``image``: 1, 5, 10 or 48 views of each picture, as ``crops.py`` says.
+        """``image``: 1, 5 or 10 views of each picture, as ``crops.py`` says.
 
         [batch] encoded pictures → uint8 [batch * count, height, width, channels].
         """
-        if count == 1:
-            return self.features(batch)
-        return {"image": crops(self, tf.convert_to_tensor(batch["image"]), count)}
+        return {"image": crops(self.features(batch)["image"], count, self.background)}
 
     def _read(self, read, images):
         """[batch] encoded pictures of one kind → uint8 [batch, height, width, channels]."""

@@ -97,40 +97,62 @@ def patch(picture: np.ndarray, field: Field, place: np.ndarray) -> np.ndarray:
     return seen
 
 
+@dataclasses.dataclass(frozen=True)
+class Ideals:
+    """Pictures that were made to be liked.
+
+    Attributes:
+        of_units: for each unit what it sees of its picture, [rows, columns, channels].
+        of_classes: [classes, height, width, channels].
+        probabilities: [classes] what the model gives to the class of each of these.
+    """
+
+    of_units: list[np.ndarray]
+    of_classes: np.ndarray
+    probabilities: np.ndarray
+
+
 def ideals(
-    model: keras.Model,
-    units: list[Unit],
-    classes: int,
-    inputs: Callable,
-    start: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures that excite each unit, in the middle of its map, and each of the first classes.
+    model: keras.Model, units: list[Unit], classes: int, inputs: Callable, pixels: np.ndarray
+) -> Ideals:
+    """Makes pictures that excite each unit, and each of the first classes, as much as possible.
+
+    All begin with the mean picture and look at the middle of a map; only for a unit that is silent
+    there, so that nothing points upwards, with the picture and the place that excite it most.
 
     Args:
         model: pictures → logits.
         units: those to excite.
         classes: how many.
         inputs: pixels from 0 to 255 → the model's inputs.
-        start: [height, width, channels] colours to begin with.
-
-    Returns:
-        pixels [units, height, width, channels], pixels [classes, height, width, channels], and the
-        probability [classes] that the model gives to the class of each of these.
+        pixels: [n, height, width, channels] as ``choose_units`` had them.
     """
-    maps = list({one.maps.name: one.maps for one in units}.values())
+    maps = list({unit.maps.name: unit.maps for unit in units}.values())
     watched = keras.Model(model.input, [model.outputs[0], *(one.tensor for one in maps)])
+    places = [np.array([side // 2 for side in unit.maps.tensor.shape[1:3]]) for unit in units]
 
-    def excitement(pixels: tf.Tensor) -> tf.Tensor:
-        logits, *values = watched(inputs(pixels), training=False)
-        own = []
-        for row, unit in enumerate(units):
-            seen = values[maps.index(unit.maps)][row]
-            own.append(seen[seen.shape[0] // 2, seen.shape[1] // 2, unit.number])
-        of_classes = tf.linalg.diag_part(logits[len(units) :, :classes])
-        return tf.concat([tf.cast(tf.stack(own), tf.float32) if own else [], of_classes], axis=0)
+    def excitement(pictures: tf.Tensor) -> tf.Tensor:
+        logits, *values = tf.nest.flatten(watched(inputs(pictures), training=False))
+        own = [
+            values[maps.index(unit.maps)][row, place[0], place[1], unit.number]
+            for row, (unit, place) in enumerate(zip(units, places, strict=True))
+        ]
+        speaking = tf.unstack(tf.linalg.diag_part(logits[len(units) :, :classes]))
+        return tf.stack([tf.cast(value, tf.float32) for value in (*own, *speaking)])
 
-    pixels = ascend(excitement, np.tile(start, [len(units) + classes, 1, 1, 1]))
-    of_classes = pixels[len(units) :]
+    start = np.tile(pixels.mean(axis=0), [len(units) + classes, 1, 1, 1])
+    silent = excitement(tf.constant(start, tf.float32)).numpy()[: len(units)] == 0
+    for row in np.flatnonzero(silent):
+        start[row], places[row] = pixels[units[row].pictures[0]], units[row].places[0]
+    made = ascend(excitement, start)
+
+    of_classes = made[len(units) :]
     logits = tf.cast(model(inputs(tf.constant(of_classes)), training=False), tf.float32)
-    probabilities = np.diagonal(tf.nn.softmax(logits).numpy())
-    return pixels[: len(units)], of_classes, probabilities
+    return Ideals(
+        of_units=[
+            patch(picture, unit.maps.field, place)
+            for picture, unit, place in zip(made, units, places, strict=False)
+        ],
+        of_classes=of_classes,
+        probabilities=np.diagonal(tf.nn.softmax(logits).numpy()),
+    )

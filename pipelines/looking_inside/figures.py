@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from pipelines.looking_inside.class_maps import class_maps, map_to_show
-from pipelines.looking_inside.excitation import Unit, choose_units, ideals, patch
+from pipelines.looking_inside.excitation import Ideals, Unit, choose_units, ideals, patch
 from pipelines.looking_inside.filters import filtered, first_filters, matches
 from pipelines.looking_inside.receptive_field import LocalMap, last_of_each_scale, local_maps
 from pipelines.tasks.examples import pictures, texts
@@ -80,8 +80,7 @@ def draw_inside(evaluation: Evaluation, folder: pathlib.Path) -> list[Figure]:
     scales = last_of_each_scale(maps)
     units = choose_units(subject.model, scales, subject.inputs, subject.pixels) if scales else []
     count = min(CLASSES, len(subject.labels))
-    start = subject.pixels.mean(axis=0)
-    of_units, of_classes, probabilities = ideals(subject.model, units, count, subject.inputs, start)
+    made = ideals(subject.model, units, count, subject.inputs, subject.pixels)
     figures = []
     found = first_filters(subject.model)
     if found:
@@ -90,8 +89,8 @@ def draw_inside(evaluation: Evaluation, folder: pathlib.Path) -> list[Figure]:
             draw_detectors(*found, subject.pixels[subject.shown[0]], folder),
         ]
     if units:
-        figures.append(draw_units(units, of_units, subject.pixels, folder))
-    figures.append(draw_classes(subject, of_classes, probabilities, folder))
+        figures.append(draw_units(units, made.of_units, subject.pixels, folder))
+    figures.append(draw_classes(subject, made, folder))
     if maps:
         figures.append(draw_class_maps(subject, map_to_show(maps), folder))
     return figures
@@ -168,36 +167,29 @@ def draw_detectors(
         "Edge detectors made by hand and what each makes of a picture (red: above 0, blue: below); "
         f"to the right the filter of {layer} that resembles it most, with the cosine between the "
         "two (1: the same; below 0: dark and bright change places; near 0: nothing like it), and "
-        "what that one makes of the picture. Filters are shown as they see grey."
+        "what that one makes of the picture. Filters are shown as they see grey; one that does not "
+        "sum to 0 answers to flat areas as well."
     )
     return Figure("edge_detectors.png", "Learned filters beside edge detectors", caption)
 
 
 def draw_units(
-    units: list[Unit], ideal: np.ndarray, pixels: np.ndarray, folder: pathlib.Path
+    units: list[Unit], ideal: list[np.ndarray], pixels: np.ndarray, folder: pathlib.Path
 ) -> Figure:
     """Draws the ideal of each unit and its most exciting patches, a row each."""
     columns = max(len(unit.pictures) for unit in units)
     canvas, grid = _grid(len(units), columns + 1, side=1.0, title=0.28)
     for row, unit, wished in zip(grid, units, ideal, strict=True):
-        field, shape = unit.maps.field, unit.maps.tensor.shape[1:3]
-        middle = np.array([side // 2 for side in shape])
-        seen = [patch(wished, field, middle)]
-        seen += [
-            patch(pixels[picture], field, place)
-            for picture, place in zip(unit.pictures, unit.places, strict=True)
-        ]
-        for axes, values in zip(row, seen, strict=False):
-            _show(axes, values)
-        if any(window.size > side for window, side in zip(field, wished.shape, strict=False)):
-            for axes, place in zip(row[1:], unit.places, strict=False):
-                middles = (
-                    w.at(int(p)) + w.size / 2 - 0.5 for w, p in zip(field, place, strict=True)
-                )
-                axes.plot(*reversed(list(middles)), "r+", markersize=8)
-        size = "x".join(str(side) for side in seen[0].shape[:2])
-        row[0].set_title(f"{unit.maps.name} {unit.number}: ideal", fontsize=8)
-        row[1].set_title(f"{size} pixels", fontsize=8)
+        field = unit.maps.field
+        _show(row[0], wished)
+        for axes, picture, place in zip(row[1:], unit.pictures, unit.places, strict=False):
+            _show(axes, patch(pixels[picture], field, place))
+            if any(w.size > side for w, side in zip(field, pixels.shape[1:3], strict=True)):
+                y, x = (w.at(int(p)) + w.size / 2 - 0.5 for w, p in zip(field, place, strict=True))
+                axes.plot(x, y, "r+", markersize=8)
+        size = "x".join(str(side) for side in wished.shape[:2])
+        title = f"{unit.maps.name}, unit {unit.number}: ideal; then patches of {size} pixels"
+        row[0].set_title(title, fontsize=8, loc="left")
     canvas.savefig(folder / "units.png", dpi=110)
     caption = (
         "Units of the network's scales, the finest first: left the picture that was made to excite "
@@ -209,17 +201,15 @@ def draw_units(
     return Figure("units.png", "What excites units", caption)
 
 
-def draw_classes(
-    subject: Subject, ideal: np.ndarray, probabilities: np.ndarray, folder: pathlib.Path
-) -> Figure:
+def draw_classes(subject: Subject, made: Ideals, folder: pathlib.Path) -> Figure:
     """Draws the picture that speaks most for each class, above the surest right answer."""
-    count = len(ideal)
+    count = len(made.of_classes)
     canvas, grid = _grid(2 * -(-count // 10), min(10, count), side=1.25, title=0.35)
     for number in range(count):
         label = subject.labels[number]
-        made, real = grid[0][number], grid[1][number]
-        _show(made, ideal[number])
-        made.set_title(f"{_short(label)}\n{probabilities[number]:.0%} sure", fontsize=8)
+        ideal, real = grid[0][number], grid[1][number]
+        _show(ideal, made.of_classes[number])
+        ideal.set_title(f"{_short(label)}\n{made.probabilities[number]:.0%} sure", fontsize=8)
         rows = np.flatnonzero((subject.truth == label) & (subject.given == label))
         if len(rows):
             surest = rows[np.argmax(subject.confidence[rows])]

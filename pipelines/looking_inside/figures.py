@@ -187,9 +187,10 @@ def draw_units(
             if any(w.size > side for w, side in zip(field, pixels.shape[1:3], strict=True)):
                 y, x = (w.at(int(p)) + w.size / 2 - 0.5 for w, p in zip(field, place, strict=True))
                 axes.plot(x, y, "r+", markersize=8)
-        size = "x".join(str(side) for side in wished.shape[:2])
-        title = f"{unit.maps.name}, unit {unit.number}: ideal; then patches of {size} pixels"
-        row[0].set_title(title, fontsize=8, loc="left")
+        size = "x".join(str(window.size) for window in field)
+        title = f"{unit.maps.name}, unit {unit.number}, sees {size} pixels: ideal, then patches"
+        row[0].set_title(title, fontsize=8, loc="left").set_in_layout(False)
+        row[1].set_title(" ", fontsize=8)  # keeps the place above, which the long title does not
     canvas.savefig(folder / "units.png", dpi=110)
     caption = (
         "Units of the network's scales, the finest first: left the picture that was made to excite "

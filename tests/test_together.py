@@ -173,7 +173,7 @@ def test_runs_that_answer_other_questions_are_refused(copies, command, smoke_run
     assert done.status == 2
     (line,) = done.err.splitlines()[-1:]
     assert line == (
-        f"error: {copies['first']} and {copies['second']} answer different questions: "
+        f"error: {copies['first']} and {copies['large']} answer different questions: "
         "only one of them knows 3, three"
     )
     words = smoke_run("word_embeddings")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
-from pipelines.engine.run import Run, write_text
+from pipelines.engine.answers import OpenRun
+from pipelines.engine.run import Run, replacing, write_text
 from pipelines.tasks.task import Evaluation, Figure, Task
 
 
@@ -13,21 +15,46 @@ def write_report(run: Run, task: Task, evaluation: Evaluation) -> None:
     """Draws all pictures into the run folder and writes the report around them."""
     figures = [*learning_curves(run), *task.figures(evaluation, run.path)]
     configuration = run.configuration
-    lines = [
-        f"# {configuration.application}: {run.path.name}",
-        "",
+    what = (
         f"{configuration.architecture} on {configuration.dataset}, "
-        f"{len(run.history)} epochs, {evaluation.model.count_params():,} parameters.",
-        "",
-    ]
-    for split, scores in run.scores.items():
-        lines += [f"## {split}: {scores['examples']:,} examples", "", *_table(scores), ""]
+        f"{len(run.history)} epochs, {evaluation.model.count_params():,} parameters."
+    )
+    _write(run.path, run, what, run.scores, figures, evaluation)
+
+
+def write_joint_report(
+    run: Run, task: Task, evaluation: Evaluation, name: str, members: Sequence[OpenRun]
+) -> None:
+    """Writes the report of a joint evaluation into the folder ``name`` of the run."""
+    what = "The mean of the answers of: " + ", ".join(
+        f"{member.run.path.name} ({member.assembly.configuration.architecture}, "
+        f"{member.model.count_params():,} parameters)"
+        for member in members
+    )
+    scores = {key: run.scores[key] for key in (evaluation.split, name) if key in run.scores}
+    with replacing(run.path / name) as folder:
+        folder.mkdir()
+        figures = task.figures(evaluation, folder)
+        _write(folder, run, f"{what}.", scores, figures, evaluation)
+
+
+def _write(
+    folder: pathlib.Path,
+    run: Run,
+    what: str,
+    scores: dict[str, dict[str, Any]],
+    figures: Sequence[Figure],
+    evaluation: Evaluation,
+) -> None:
+    lines = [f"# {run.configuration.application}: {run.path.name}", "", what, ""]
+    for name, values in scores.items():
+        lines += [f"## {name}: {values['examples']:,} examples", "", *_table(values), ""]
     for figure in figures:
         lines += [f"## {figure.title}", "", figure.caption, "", f"![{figure.title}]({figure.file})"]
         lines += [""]
     if evaluation.source.skipped:
         lines += ["## Left out", "", *(f"- {item}" for item in evaluation.source.skipped), ""]
-    write_text(run.path / "report.md", "\n".join(lines))
+    write_text(folder / "report.md", "\n".join(lines))
 
 
 def learning_curves(run: Run) -> list[Figure]:

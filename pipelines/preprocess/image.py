@@ -26,6 +26,7 @@ import numpy as np
 from models.layers.official_weights import CONVENTIONS
 from pipelines.engine.application import UserError
 from pipelines.engine.lazy import tensorflow as tf
+from pipelines.preprocess.crops import crops
 from pipelines.preprocess.preprocessor import Preprocessor
 
 EXIF_REACH = 65_536  # bytes: the orientation stands in one of the first segments of a JPEG
@@ -149,6 +150,13 @@ class ImagePreprocessor(Preprocessor):
             sorted_by_kind,
         )
         return {"image": pixels}
+
+    def views(self, batch: dict, count: int) -> dict:
+        """``image``: 1, 5 or 10 views of each picture, as ``crops.py`` says.
+
+        [batch] encoded pictures → uint8 [batch * count, height, width, channels].
+        """
+        return {"image": crops(self.features(batch)["image"], count, self.background)}
 
     def _read(self, read, images):
         """[batch] encoded pictures of one kind → uint8 [batch, height, width, channels]."""

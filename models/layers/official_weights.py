@@ -9,6 +9,7 @@ each of them gets its own is tested against keras.applications.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import pathlib
@@ -91,8 +92,14 @@ def initialised(
         if published is None:
             raise ValueError(f"no official weights are published for this variant of {model.name}")
         weights = _download(published, headless=model.output_shape[-1] != IMAGENET_CLASSES)
-    print(load_official(model, weights, top))
+    _tell(load_official(model, weights, top))
     return model
+
+
+@functools.cache
+def _tell(loaded: Loaded) -> None:
+    """Prints it once, though a run builds its network several times."""
+    print(loaded)
 
 
 def load_official(model: keras.Model, file: str, top: int = 1) -> Loaded:

@@ -146,6 +146,8 @@ class Application:
         recipe: how a model is fitted unless a source or an architecture says otherwise.
         architectures: the builders, by name; the first is the default.
         endpoints: the signatures of the export.
+        check: ``check(configuration)``: raises UserError for options that exclude each other, and
+            warns of those that hardly go together.
     """
 
     name: str
@@ -159,6 +161,7 @@ class Application:
     endpoints: Mapping[str, Endpoint] = dataclasses.field(
         default_factory=lambda: {DEFAULT_SIGNATURE: Endpoint()}
     )
+    check: Callable = lambda configuration: None
 
 
 def application_names() -> list[str]:

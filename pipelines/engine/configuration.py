@@ -171,6 +171,7 @@ def parse(application: Application, arguments: Sequence[str]) -> tuple[Configura
         {section: {} for section in SECTIONS} | values | {"application": application.name}
     )
     _check_source_arguments(configuration, application)
+    application.check(configuration)
     return configuration, Command(
         **{field.name: values[field.name] for field in dataclasses.fields(Command)}
     )

@@ -9,11 +9,12 @@ because that holds for a process; ``determinism`` measures what it costs.
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import statistics
 import tempfile
 import time
+
+import keras
 
 from pipelines.engine.data import training_data
 from pipelines.engine.run import Run
@@ -42,23 +43,11 @@ def compare(case: Case) -> Comparison:
 
 
 def step_times(case: Case) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Milliseconds a step, ours and bare, of epochs that took turns in one process.
-
-    Before each of its epochs the engine tells the data which it is; then the bare fit has its turn.
-    """
+    """Milliseconds a step, ours and bare, of epochs that took turns in one process."""
     assembly = case.assembled()
     data, bare = training_data(assembly), BareFit(assembly)
     assert bare.steps == data.steps_per_epoch
-    ours, peer, began = [], [], None
-
-    def take_turns(epoch: int) -> None:
-        nonlocal began
-        if began is not None:
-            ours.append(1000 * (time.perf_counter() - began) / data.steps_per_epoch)
-        peer.append(bare.step_time())
-        data.set_epoch(epoch)
-        began = time.perf_counter()
-
+    turns = Turns(bare)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "run")
         run = Run.create(path, assembly.configuration, assembly.preprocessor.save)
@@ -66,8 +55,30 @@ def step_times(case: Case) -> tuple[tuple[float, ...], tuple[float, ...]]:
             lambda: assembly.builder(**data.model_arguments),
             assembly.task,
             assembly.configuration.recipe,
-            dataclasses.replace(data, set_epoch=take_turns),
+            data,
             run,
+            callbacks=[turns],
         )
-    # The engine's first turn is what comes before its first epoch; no turn follows its last.
-    return tuple(ours[WARM_UP:]), tuple(peer[WARM_UP : len(ours)])
+    return tuple(turns.ours[WARM_UP:]), tuple(turns.peer[WARM_UP : len(turns.ours)])
+
+
+class Turns(keras.callbacks.Callback):
+    """Lets the bare fit have its epoch before each one of the engine's, and times both.
+
+    An epoch of the engine's lasts from there to the beginning of its next, whatever it does in
+    between; the last one has no next, and is not counted. What the engine prefetches during the
+    other's turn (a few of hundreds of batches) is to its advantage, and slows the other.
+    """
+
+    def __init__(self, bare: BareFit) -> None:
+        super().__init__()
+        self.bare = bare
+        self.ours: list[float] = []
+        self.peer: list[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        if epoch > 0:
+            seconds = time.perf_counter() - self.began
+            self.ours.append(1000 * seconds / self.bare.steps)
+        self.peer.append(self.bare.step_time())
+        self.began = time.perf_counter()

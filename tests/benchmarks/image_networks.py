@@ -10,7 +10,7 @@ Peak memory is what resident memory grew by between the import of TensorFlow and
 
 from __future__ import annotations
 
-import resource
+import os
 import time
 from collections.abc import Callable
 
@@ -22,6 +22,7 @@ from pipelines.engine.application import Recipe
 from pipelines.engine.train import prepare_backend
 from tests.benchmarks.comparison import Comparison
 from tests.benchmarks.processes import process
+from tests.benchmarks.serving_memory import MIB, resident_memory
 from tests.keras_applications import Peer
 
 BATCH = 8
@@ -83,7 +84,7 @@ def network(peer: Peer, is_ours: bool) -> Callable[..., float]:
     pictures = random.uniform(0, 255, (BATCH, *peer.shape)).astype("float32")
     classes = random.integers(0, 1000, BATCH)
     keras.ops.sum(pictures)  # TensorFlow sets itself up
-    before = peak_memory()
+    before = resident_memory(os.getpid(), peak=True)
     model = peer.build() if is_ours else peer.build_reference()
     inputs = {"image": pictures} if is_ours else pictures
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -95,18 +96,13 @@ def network(peer: Peer, is_ours: bool) -> Callable[..., float]:
 
     def answer(kind: str, repeats: int = 1) -> float:
         if kind == "memory":
-            return peak_memory() - before
+            return (resident_memory(os.getpid(), peak=True) - before) / MIB
         began = time.perf_counter()
         for _ in range(repeats):
             steps[kind]()
         return 1000 * (time.perf_counter() - began) / repeats
 
     return answer
-
-
-def peak_memory() -> float:
-    """The most memory that this process has had resident, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def compare_building(peer: Peer, pairs: int) -> Comparison:

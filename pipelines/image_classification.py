@@ -19,6 +19,7 @@ Served: ``image`` [batch] (JPEG, PNG, GIF or BMP bytes of any size) → ``labels
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from models.alexnet import alexnet, alexnet_one_tower
@@ -52,7 +53,8 @@ from models.resnet import (
 )
 from models.vgg import vgg16, vgg19
 from pipelines.arrange.image import arrange
-from pipelines.engine.application import Application, Recipe, Variant
+from pipelines.engine.application import Application, Recipe, UserError, Variant
+from pipelines.engine.configuration import Configuration
 from pipelines.engine.transfer import Cached, FineTuned, Frozen
 from pipelines.preprocess.image import ImagePreprocessor
 from pipelines.sources.catalogue import Catalogue
@@ -61,6 +63,8 @@ from pipelines.sources.class_folders import ClassFolders
 from pipelines.sources.digits import Digits
 from pipelines.sources.mnist import Mnist
 from pipelines.tasks.classification import Classification
+
+log = logging.getLogger(__name__)
 
 # LeNet's 28x28 digits lie in the middle of 32x32 pixels (LeCun et al. 1998, section II.B).
 LENET = {"size": 32, "margin": 2, "channels": 1}
@@ -95,6 +99,29 @@ def photographs(size: int, *, scaling: str = "data", **recipe: Any) -> dict[str,
         "preprocess": {"size": size, "channels": 3, "scaling": scaling},
         "arrange": {"augment": "crop_flip"},
     }
+
+
+def check_pixels(configuration: Configuration) -> None:
+    """Whether pixels are scaled as the published weights or the network's first layer expect them.
+
+    Raises:
+        UserError: if published weights are asked for and expect other pixels.
+    """
+    name, scaling = configuration.architecture, configuration.preprocess["scaling"]
+    expected = application.architectures[name].preprocess.get("scaling", "data")
+    if scaling == expected:
+        return
+    if configuration.model.get("weights"):
+        raise UserError(
+            f"the published weights of {name} need --preprocess.scaling {expected}, not {scaling}"
+        )
+    if expected == "bytes":
+        log.warning(
+            "%s expects pixels from 0 to 255 and scales them itself, but --preprocess.scaling %s "
+            "hands it others",
+            name,
+            scaling,
+        )
 
 
 # Without normalisation in between, larger steps diverge.
@@ -160,6 +187,7 @@ application = Application(
         "efficientnet_b6": Variant(efficientnet_b6, **photographs(64, scaling="bytes")),
         "efficientnet_b7": Variant(efficientnet_b7, **photographs(64, scaling="bytes")),
     },
+    check=check_pixels,
 )
 
 if __name__ == "__main__":

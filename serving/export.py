@@ -76,10 +76,13 @@ def export_run(
 
     opened = open_run(run)
     base_path = model_base_path or DEFAULT_BASE_PATH / (model_name or opened.application.name)
+    functions = opened.functions()
+    # Not all of the model's: what only training needs stays behind.
+    used = {id(variable): variable for f in functions.values() for variable in f.variables}
     return export_functions(
-        opened.functions(),
+        functions,
         base_path,
-        trackables=[*(variable.value for variable in opened.model.variables), *opened.trackables],
+        trackables=[*used.values(), *opened.trackables],
         samples=opened.sample_inputs(),
         labels=getattr(opened.preprocessor, "labels", ()),
         force=force,

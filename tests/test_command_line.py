@@ -97,6 +97,33 @@ def test_mistake_is_named_with_what_there_is(arguments: list[str], words: str) -
     assert "\n" not in refusal(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("name", "scaling"), [("vgg16", "tf"), ("mobilenet", "bytes"), ("efficientnet_b0", "data")]
+)
+def test_published_weights_take_no_other_pixels_than_their_own(name: str, scaling: str) -> None:
+    expected = load_application(IMAGES).architectures[name].preprocess["scaling"]
+    asked = ("--architecture", name, "--model.weights", "imagenet")
+    assert read(*asked).preprocess["scaling"] == expected
+    assert refusal(*asked, f"--preprocess.scaling={scaling}") == (
+        f"the published weights of {name} need --preprocess.scaling {expected}, not {scaling}"
+    )
+    assert read("--architecture", name, f"--preprocess.scaling={scaling}")
+
+
+@pytest.mark.parametrize(
+    ("name", "scaling", "warned"),
+    [
+        ("efficientnet_b0", "tf", True),
+        ("mobilenet_v3_small", "data", True),
+        ("mobilenet_v3_small", "bytes", False),
+        ("resnet18", "tf", False),
+    ],
+)
+def test_networks_that_scale_bytes_warn_of_other_pixels(name, scaling, warned, caplog) -> None:
+    read("--architecture", name, f"--preprocess.scaling={scaling}")
+    assert (f"{name} expects pixels from 0 to 255" in caplog.text) == warned
+
+
 def test_file_with_an_unknown_name_or_of_another_application_is_refused(tmp_path) -> None:
     file = tmp_path / "config.json"
     file.write_text('{"arrange": {"augmnet": "none"}}')

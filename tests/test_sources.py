@@ -465,6 +465,16 @@ def test_truncated_jpeg_is_named_and_skipped_or_refused(data):
     assert sum(len(examples(mended, split)) for split in SPLITS) == 40
 
 
+def test_link_to_nowhere_is_a_damaged_picture(data):
+    class_folders(data)
+    (data / "dog" / "99.jpg").symlink_to(data / "moved away.jpg")
+    source = ClassFolders(data_dir=str(data))
+    assert sum(len(examples(source, split)) for split in SPLITS) == 40
+    (skipped,) = source.skipped
+    assert skipped.startswith("dog/99.jpg: ")
+    assert "No such file" in skipped
+
+
 def test_index_spares_the_second_decoding(data, monkeypatch):
     class_folders(data)
     before = examples(ClassFolders(data_dir=str(data)), "train")

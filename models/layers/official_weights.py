@@ -9,6 +9,7 @@ each of them gets its own is tested against keras.applications.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import pathlib
@@ -94,9 +95,15 @@ def initialised(
             raise ValueError(f"no official weights are published for this variant of {model.name}")
         weights = _download(published, headless=model.output_shape[-1] != IMAGENET_CLASSES)
     loaded = load_official(model, weights, top)
-    print(loaded)
+    _tell(loaded)
     model.fresh_layers = loaded.fresh_layers  # which are no part of a backbone
     return model
+
+
+@functools.cache
+def _tell(loaded: Loaded) -> None:
+    """Prints it once, though a run builds its network several times."""
+    print(loaded)
 
 
 def load_official(model: keras.Model, file: str, top: int = 1) -> Loaded:

@@ -161,6 +161,8 @@ class Application:
         endpoints: the signatures of the export.
         diagnoses: ``diagnose(opened run, request) -> findings``: what ``pipelines.diagnose`` looks
             into.
+        check: ``check(configuration)``: raises UserError for options that exclude each other, and
+            warns of those that hardly go together.
     """
 
     name: str
@@ -176,6 +178,7 @@ class Application:
         default_factory=lambda: {DEFAULT_SIGNATURE: Endpoint()}
     )
     diagnoses: tuple[Callable, ...] = ()
+    check: Callable = lambda configuration: None
 
 
 def application_names() -> list[str]:

@@ -194,6 +194,7 @@ def parse(application: Application, arguments: Sequence[str]) -> tuple[Configura
     )
     _check_source_arguments(configuration, application)
     _check_transfer(configuration, application, backbone)
+    application.check(configuration)
     return configuration, Command(
         **{field.name: values[field.name] for field in dataclasses.fields(Command)}
     )

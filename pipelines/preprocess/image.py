@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import collections
 import json
+import logging
 import pathlib
 from typing import ClassVar, Literal
 
@@ -28,6 +29,8 @@ from pipelines.engine.application import UserError
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.preprocess.crops import crops
 from pipelines.preprocess.preprocessor import Preprocessor
+
+log = logging.getLogger(__name__)
 
 EXIF_REACH = 65_536  # bytes: the orientation stands in one of the first segments of a JPEG
 ORIENTATION_TAG = 0x0112
@@ -109,6 +112,11 @@ class ImagePreprocessor(Preprocessor):
         self.counts = [labels[label.encode()] for label in self.labels]
         self.mean = total / count
         self.covariance = products / count - np.outer(self.mean, self.mean)
+        if np.array_equal(total, np.diagonal(products)):  # only 0 and 1 are their own squares
+            log.warning(
+                "no pixel of the training pictures is above 1, where they go from 0 to 255: "
+                "multiply by 255 before writing pictures"
+            )
 
     def _sums(self, batch: dict):
         # Sums of integers, which float64 holds exactly, and whose products have a fast operation.

@@ -114,7 +114,7 @@ def _find(folder: pathlib.Path) -> Iterator[Picture]:
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for file in (pathlib.Path(parent, name) for name in files if not name.startswith(".")):
-            status = file.stat()
+            status = file.stat() if file.exists() else file.lstat()  # a link to nowhere is damaged
             name = file.relative_to(folder)
             if file.suffix == ".tar":
                 yield from _members(file, name.with_suffix(""), status.st_mtime_ns)

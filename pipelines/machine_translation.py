@@ -64,6 +64,9 @@ def translate_response(task: Translation, model, features: dict) -> dict:
     return task.respond(model, features, wishes) | {"source": features["source"]}
 
 
+# The axis of what is as long as the source.
+SOURCE_LENGTHS = {"source": 1, "alignment": 3}
+
 translate = Endpoint(
     inputs=translate_inputs,
     features=lambda preprocessor, batch: (
@@ -76,6 +79,7 @@ translate = Endpoint(
         | preprocessor.aligned_tokens(response["source"], response)
     ),
     samples=translate_samples,
+    compiled=SOURCE_LENGTHS,
 )
 
 score = Endpoint(
@@ -128,7 +132,11 @@ application = Application(
         "transformer_small": Variant(transformer_small, NOAM),
         "transformer_base": Variant(transformer_base, NOAM),
     },
-    endpoints={DEFAULT_SIGNATURE: Endpoint(), "translate": translate, "score": score},
+    endpoints={
+        DEFAULT_SIGNATURE: Endpoint(compiled=SOURCE_LENGTHS),
+        "translate": translate,
+        "score": score,
+    },
 )
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ import pathlib
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 
-from pipelines.engine.data import training_data
+from pipelines.engine.assembly import Assembly
+from pipelines.engine.data import TrainingData, training_data
 from pipelines.engine.run import Run
 from pipelines.engine.train import fit
 from tests.benchmarks.bare_fit import WARM_UP, BareFit, Case, cases, silence
@@ -42,20 +44,27 @@ def compare(case: Case) -> Comparison:
 
 
 def step_times(case: Case) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Milliseconds a step, ours and bare, of epochs that took turns in one process.
-
-    Before each of its epochs the engine tells the data which it is; then the bare fit has its turn.
-    """
+    """Milliseconds a step, ours and bare, of epochs that took turns in one process."""
     assembly = case.assembled()
     data, bare = training_data(assembly), BareFit(assembly)
     assert bare.steps == data.steps_per_epoch
+    return take_turns(assembly, data, bare.step_time)
+
+
+def take_turns(
+    assembly: Assembly, data: TrainingData, peer_step_time: Callable[[], float]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Milliseconds a step of the engine's epochs, and of those of a peer, each after one of them.
+
+    Before each of its epochs the engine tells the data which it is; then the peer has its turn.
+    """
     ours, peer, began = [], [], None
 
-    def take_turns(epoch: int) -> None:
+    def turn(epoch: int) -> None:
         nonlocal began
         if began is not None:
             ours.append(1000 * (time.perf_counter() - began) / data.steps_per_epoch)
-        peer.append(bare.step_time())
+        peer.append(peer_step_time())
         data.set_epoch(epoch)
         began = time.perf_counter()
 
@@ -66,7 +75,7 @@ def step_times(case: Case) -> tuple[tuple[float, ...], tuple[float, ...]]:
             lambda: assembly.builder(**data.model_arguments),
             assembly.task,
             assembly.configuration.recipe,
-            dataclasses.replace(data, set_epoch=take_turns),
+            dataclasses.replace(data, set_epoch=turn),
             run,
         )
     # The engine's first turn is what comes before its first epoch; no turn follows its last.

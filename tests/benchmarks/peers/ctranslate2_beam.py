@@ -4,8 +4,7 @@
 
 WEIGHTS is an .npz file: the variables by their path, the table of ``positions``, and ``heads``.
 Each line of the input is a JSON list of sources (token ids, the end token last); the answer is a
-JSON object: the ``seconds`` it took, and the ``tokens`` of the best answer to each, LENGTH of them,
-for the end token is not permitted.
+JSON object: the ``seconds`` it took, and the ``tokens`` of the best answer to each, at most LENGTH.
 """
 
 from __future__ import annotations
@@ -90,7 +89,6 @@ def translate(translator, sources: list[list[int]], beam: int, length: int) -> d
         beam_size=beam,
         num_hypotheses=beam,
         length_penalty=0.6,
-        min_decoding_length=length,
         max_decoding_length=length,
     )
     seconds = time.perf_counter() - began

@@ -1,0 +1,122 @@
+"""Training of a translator: against a step written by hand, and how much of its batches is padding.
+
+The texts are random words in sentences of lengths like those of picture captions (11.9 words on
+average, standard deviation 3.8, as in the English side of Multi30k). Ours is the engine's ``fit``:
+order, buckets, padding, checkpoints and metrics included. The peer has all batches of an epoch in
+memory, and does nothing but steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import tempfile
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines.engine.assembly import Assembly, assemble
+from pipelines.engine.configuration import parse
+from pipelines.engine.data import TrainingData, raw_batches, training_data
+from pipelines.engine.optimizer import optimizer
+from pipelines.engine.train import prepare_backend
+from pipelines.machine_translation import application
+from tests.benchmarks.bare_fit import WARM_UP, silence
+from tests.benchmarks.comparison import Comparison
+from tests.benchmarks.fit_overhead import take_turns
+
+WORDS = 4000
+TOKENS_PER_BATCH = 1024
+
+
+def measure(quick: bool) -> list[Comparison]:
+    sentences, pairs = (400, 2) if quick else (2000, 8)
+    with assembled(sentences, WARM_UP + pairs) as assembly:
+        data = training_data(assembly)
+        with silence():
+            ours, peer = take_turns(assembly, data, HandWritten(assembly, data).step_time)
+        share = padding_share(data)
+    return [
+        Comparison(
+            name=f"transformer_tiny, {TOKENS_PER_BATCH} target tokens, against a step by hand",
+            unit="ms a step",
+            ours=ours,
+            peer=peer,
+            target=1.05,
+        ),
+        Comparison(
+            name="padding among the tokens of a batch", unit="%", ours=(100 * share,), target=10
+        ),
+    ]
+
+
+@contextlib.contextmanager
+def assembled(sentences: int, epochs: int) -> Iterator[Assembly]:
+    """Everything to train on random sentences."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_sentences(pathlib.Path(folder), sentences)
+        options = {
+            "dataset": "text",
+            "data_dir": folder,
+            "architecture": "transformer_tiny",
+            "epochs": epochs,
+            "preprocess.tokenizer": "words",
+            "arrange.tokens_per_batch": TOKENS_PER_BATCH,
+        }
+        configuration, _ = parse(application, [f"--{k}={value}" for k, value in options.items()])
+        prepare_backend(configuration.recipe)
+        assembly = assemble(configuration)
+        assembly.preprocessor.fit(raw_batches(assembly.source, "train"))
+        yield assembly
+
+
+def write_sentences(folder: pathlib.Path, count: int) -> None:
+    """``train``, ``val`` and ``test`` in two languages, of the same words in another order."""
+    random = np.random.default_rng(0)
+    for part, number in {"train": count, "val": 32, "test": 32}.items():
+        lengths = np.clip(random.normal(11.9, 3.8, number).round(), 4, 40).astype(int)
+        rows = [[f"w{word}" for word in random.integers(WORDS, size=n)] for n in lengths]
+        (folder / f"{part}.en").write_text("".join(f"{' '.join(row)}\n" for row in rows))
+        (folder / f"{part}.de").write_text("".join(f"{' '.join(row[::-1])}\n" for row in rows))
+
+
+def padding_share(data: TrainingData) -> float:
+    """Of all ids of an epoch's sources and targets."""
+    padding = total = 0
+    for inputs, target, _ in data.training.take(data.steps_per_epoch):
+        for ids in (inputs["source"].numpy(), target.numpy()):
+            padding, total = padding + (ids == 0).sum(), total + ids.size
+    return padding / total
+
+
+class HandWritten:
+    """Gradient, clipping, update: a loop over batches that are there already."""
+
+    def __init__(self, assembly: Assembly, data: TrainingData) -> None:
+        self.batches = list(data.training.take(data.steps_per_epoch))
+        model = assembly.builder(**data.model_arguments)
+        recipe = assembly.configuration.recipe
+        update = optimizer(recipe, len(self.batches) * recipe.epochs)
+        update.build(model.trainable_variables)
+        loss = assembly.task.compile_arguments()["loss"]
+
+        @tf.function(reduce_retracing=True)
+        def step(inputs: dict, target: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                value = loss(target, model(inputs, training=True), sample_weight=weight)
+            variables = model.trainable_variables
+            gradients = tape.gradient(value, [variable.value for variable in variables])
+            update.apply(gradients, variables)
+            return value
+
+        self.step = step
+
+    def step_time(self) -> float:
+        """Milliseconds a step of one pass."""
+        began = time.perf_counter()
+        for batch in self.batches:
+            value = self.step(*batch)
+        assert np.isfinite(value.numpy())
+        return 1000 * (time.perf_counter() - began) / len(self.batches)

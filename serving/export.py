@@ -301,6 +301,8 @@ def run(arguments: Sequence[str]) -> None:
     )
     options = vars(parser.parse_args(arguments))
     print(f"exported: {export_run(options.pop('run'), **options)}")
+    if options["jit_compile"]:
+        print("its server needs --xla_cpu_compilation_enabled (on a GPU --xla_gpu_…)")
 
 
 main = functools.partial(run_command, run)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pipelines.engine.lazy import tensorflow as tf
 
 ROWS = (1, 8, 32)
-LENGTHS = tuple(32 * 2**power for power in range(8))
+LENGTHS = (32, 128, 512, 2048)
 
 
 def compiled(respond: Callable[[dict], dict], lengths: Mapping[str, int]) -> Callable[[dict], dict]:

@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.layers.positions import sinusoidal_positions
-from models.layers.reserved_tokens import BEGIN, END, RESERVED
+from models.layers.reserved_tokens import BEGIN, END, PADDING, RESERVED
 from models.transformer import transformer_tiny
 from pipelines.engine.application import UserError
 from pipelines.engine.compilation import compiled
@@ -104,9 +104,9 @@ def compare_lengths(short: Decoder, long: Decoder, batch: int, pairs: int) -> Co
 
 
 def never_ending_model() -> keras.Model:
-    """Random weights, but for one place of the last vectors: 1 always, and the end's logit there.
+    """Random weights, but for one place of the last vectors: always 1, it decides on three logits.
 
-    So the end is all but impossible, in all implementations.
+    So padding, begin and end are all but impossible, in every implementation.
     """
     keras.utils.set_random_seed(0)
     model = transformer_tiny(VOCABULARY, VOCABULARY, dropout=0.0, normalization="pre")
@@ -115,7 +115,7 @@ def never_ending_model() -> keras.Model:
     model.last_norms[1].set_weights([scale, shift])
     (table,) = model.target_embedding.get_weights()
     table[:, 0] = 0
-    table[END, 0] = -1000
+    table[[PADDING, BEGIN, END], 0] = -1000
     model.target_embedding.set_weights([table])
     return model
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from pipelines.engine.application import load_application
 from pipelines.engine.assembly import Assembly, assemble
 from pipelines.engine.configuration import parse
-from pipelines.engine.data import EpochClock, Examples, raw_batches, shuffled, training_views
+from pipelines.engine.data import Examples, raw_batches, shuffled, training_views
 from pipelines.preprocess.image import ImagePreprocessor
 from pipelines.sources.digits import Digits
 from pipelines.tasks.classification import Accuracy, Classification, SmoothedCrossentropy
@@ -160,7 +160,7 @@ def fitted(assembly: Assembly, epoch: int) -> np.ndarray:
     options = {"batch_size": recipe.batch_size, "seed": recipe.seed}
     examples = Examples.read(assembly.source, preprocessor, "train")
     batches = assembly.arrange(
-        shuffled(examples, clock=EpochClock(epoch), **options),
+        shuffled(examples, epoch, **options),
         preprocessor,
         training=True,
         **options,

@@ -28,8 +28,20 @@ def raw_batches(
     if limit is not None:
         dataset = (dataset.unbatch() if source.blocks else dataset).take(limit)
     elif source.blocks:
-        return dataset.rebatch(batch_size)
-    return dataset.batch(batch_size)
+        return untuned(dataset.rebatch(batch_size))
+    return untuned(dataset.batch(batch_size))
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset with as many parallel calls as there are processors, once and for all.
+
+    Where TensorFlow 2.21 tunes the number itself, the end of an iterator may last as long as there
+    was between the last two tunings, up to a minute: the tuning thread is told to look whether it
+    is cancelled before it is (``CancellationManager::StartCancel``), and sleeps on.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def readable(dataset: tf.data.Dataset) -> Iterator[Any]:
@@ -89,34 +101,25 @@ class Examples:
         return rows | {"index": index}
 
 
-class EpochClock:
-    """Tells the input pipeline which epoch it is; the training loop sets it."""
+def shuffled(examples: Examples, epoch: Any, *, batch_size: int, seed: int) -> tf.data.Dataset:
+    """Batches of all examples in the order of an epoch, with ``epoch`` and ``index`` attached.
 
-    def __init__(self, epoch: int = 0) -> None:
-        with tf.device("CPU"):
-            self.epoch = tf.Variable(epoch, dtype=tf.int64, trainable=False)
-
-    def set(self, epoch: int) -> None:
-        """The next pass over the training batches is that of ``epoch``, counted from 0."""
-        self.epoch.assign(epoch)
-
-
-def shuffled(examples: Examples, *, batch_size: int, seed: int, clock: EpochClock):
-    """Batches of all examples, in a new order each epoch, with ``epoch`` and ``index`` attached."""
+    Args:
+        examples: what to shuffle.
+        epoch: counted from 0, a number or a scalar int64 tensor.
+        batch_size: examples a batch; the last one may have fewer.
+        seed: of the run.
+    """
     last = tf.constant(examples.count - 1, tf.int64)
+    epoch = tf.cast(epoch, tf.int64)
+    key = tf.stack([tf.constant(seed, tf.int64), epoch])
 
-    def rows(position: tf.Tensor, epoch: tf.Tensor) -> dict[str, Any]:
-        key = tf.stack([tf.constant(seed, tf.int64), epoch])
+    def rows(position: tf.Tensor) -> dict[str, Any]:
         index = tf.random.experimental.index_shuffle(position, seed=key, max_index=last)
         return examples.gather(index) | {"epoch": tf.fill(tf.shape(index), epoch)}
 
-    return (
-        tf.data.Dataset.range(examples.count)
-        .batch(batch_size)
-        # The clock is read outside the parallel map: reading a variable would make it sequential.
-        .map(lambda position: (position, clock.epoch.read_value()))
-        .map(rows, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    )
+    positions = tf.data.Dataset.range(examples.count).batch(batch_size)
+    return positions.map(rows, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def in_order(examples: Examples, *, batch_size: int) -> tf.data.Dataset:
@@ -145,9 +148,7 @@ def for_model(dataset: tf.data.Dataset, preprocessor: Any, replicas: int = 1) ->
 
     if replicas > 1:
         dataset = dataset.filter(lambda batch: _share(batch, replicas) > 0)
-    return dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(
-        tf.data.AUTOTUNE
-    )
+    return dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def _share(batch: dict[str, Any], replicas: int) -> tf.Tensor:
@@ -198,31 +199,42 @@ def training_data(
         max_steps: batches of an epoch to keep; None: all.
     """
     recipe, preprocessor = assembly.configuration.recipe, assembly.preprocessor
-    clock = EpochClock()
     options = {"batch_size": recipe.batch_size, "seed": recipe.seed}
-    training = Examples.read(assembly.source, preprocessor, "train", limit)
-    validation = Examples.read(assembly.source, preprocessor, "validation", limit)
-    arranged = [
-        assembly.arrange(
-            shuffled(training, clock=clock, **options), preprocessor, training=True, **options
-        ),
-        assembly.arrange(
-            in_order(validation, batch_size=recipe.batch_size),
-            preprocessor,
-            training=False,
-            **options,
-        ),
-    ]
-    if max_steps is not None:
-        arranged = [dataset.take(max_steps) for dataset in arranged]
-    batches = [_counted(for_model(dataset, preprocessor, replicas)) for dataset in arranged]
+    examples = Examples.read(assembly.source, preprocessor, "train", limit)
+    held_out = Examples.read(assembly.source, preprocessor, "validation", limit)
+
+    def batches(dataset: tf.data.Dataset, *, training: bool) -> tf.data.Dataset:
+        arranged = assembly.arrange(dataset, preprocessor, training=training, **options)
+        if max_steps is not None:
+            arranged = arranged.take(max_steps)
+        return for_model(arranged, preprocessor, replicas)
+
+    def one_epoch(epoch: Any) -> tf.data.Dataset:
+        return batches(shuffled(examples, epoch, **options), training=True)
+
+    steps = _count(one_epoch(0))
+
+    def from_epoch(first: int) -> tf.data.Dataset:
+        # Where arrange makes more or fewer batches by chance, all epochs get as many as the first.
+        epochs = tf.data.Dataset.range(first, tf.int64.max)
+        endless = epochs.flat_map(lambda epoch: one_epoch(epoch).repeat().take(steps))
+        return untuned(endless.prefetch(tf.data.AUTOTUNE))
+
+    validation = batches(in_order(held_out, batch_size=recipe.batch_size), training=False)
     return TrainingData(
-        training=batches[0],
-        validation=batches[1],
-        steps_per_epoch=int(batches[0].cardinality()),
-        set_epoch=clock.set,
+        training=from_epoch,
+        steps_per_epoch=steps,
+        # Prefetched before it repeats: nothing is made of the pass after the one that is read.
+        validation=untuned(validation.prefetch(tf.data.AUTOTUNE).repeat()),
+        validation_steps=_count(validation),
         model_arguments=preprocessor.model_arguments(),
     )
+
+
+def _count(dataset: tf.data.Dataset) -> int:
+    """The number of batches, by counting them where nothing else tells."""
+    known = int(dataset.cardinality())
+    return known if known >= 0 else sum(1 for _ in dataset)
 
 
 def training_views(assembly: Assembly, count: int, epochs: int) -> list[dict[str, Any]]:
@@ -245,14 +257,3 @@ def training_views(assembly: Assembly, count: int, epochs: int) -> list[dict[str
         batch_size=recipe.batch_size,
     )
     return [examples.gather(everyone), *arranged]
-
-
-def _counted(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The same batches, with a length that is known and the same in every epoch.
-
-    Where ``arrange`` makes more or fewer batches by chance, the first epoch's count is kept: Keras
-    takes the first epoch for the measure of all others.
-    """
-    if dataset.cardinality() >= 0:
-        return dataset
-    return dataset.repeat().take(sum(1 for _ in dataset))

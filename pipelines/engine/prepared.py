@@ -11,6 +11,7 @@ reads them; ``--prepared DIR`` trains on them with any Keras backend. A folder h
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
 from collections.abc import Iterable
@@ -43,9 +44,9 @@ def write_prepared(
         (beside / "preprocessor").mkdir()
         preprocessor.save(beside / "preprocessor")
         for number in range(passes):
-            data.set_epoch(number)
-            _write_batches(beside / f"train-{number}", data.training)
-        _write_batches(beside / "validation", data.validation)
+            batches = data.training(number).take(data.steps_per_epoch)
+            _write_batches(beside / f"train-{number}", batches)
+        _write_batches(beside / "validation", data.validation.take(data.validation_steps))
 
 
 def _write_batches(folder: pathlib.Path, batches: Iterable) -> None:
@@ -77,30 +78,34 @@ def _named(batch: tuple) -> dict[str, np.ndarray]:
 
 
 class PreparedBatches(keras.utils.PyDataset):
-    """Batches from disk; with a seed their order changes with the epoch, else it is as written.
+    """Batches from disk, epoch after epoch without end.
 
     Args:
         folders: one folder per pass; epoch e reads pass e modulo their number.
-        seed: of the order, or None.
+        epoch: the first, counted from 0.
+        seed: of the batches' order, which changes with the epoch; None: it is as written.
     """
 
-    def __init__(self, folders: list[pathlib.Path], seed: int | None = None) -> None:
+    num_batches = None  # Keras's word for endless
+
+    def __init__(
+        self, folders: list[pathlib.Path], epoch: int = 0, seed: int | None = None
+    ) -> None:
         super().__init__()
         self.passes = [_Pass(folder) for folder in folders]
-        self.seed = seed
-        self.set_epoch(0)
+        self.epoch, self.seed = epoch, seed
+        self.steps_per_epoch = self.passes[0].count
+        self._order = functools.lru_cache(maxsize=1)(self._shuffle)
 
-    def set_epoch(self, epoch: int) -> None:
-        self.current = self.passes[epoch % len(self.passes)]
-        self.order = np.arange(self.current.count)
-        if self.seed is not None:
-            self.order = np.random.default_rng([self.seed, epoch]).permutation(self.order)
-
-    def __len__(self) -> int:
-        return self.current.count
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        if self.seed is None:
+            return np.arange(self.steps_per_epoch)
+        return np.random.default_rng([self.seed, epoch]).permutation(self.steps_per_epoch)
 
     def __getitem__(self, position: int) -> tuple:
-        batch = self.current.batch(self.order[position])
+        epochs, step = divmod(position, self.steps_per_epoch)
+        epoch = self.epoch + epochs
+        batch = self.passes[epoch % len(self.passes)].batch(self._order(epoch)[step])
         inputs = {n.removeprefix("input."): v for n, v in batch.items() if n.startswith("input.")}
         weight = (batch["weight"],) if "weight" in batch else ()
         return (inputs, batch["target"], *weight)
@@ -140,11 +145,12 @@ def read_prepared(folder: str, seed: int) -> TrainingData:
         raise UserError(f"{path} holds no prepared data; write some with --prepare {path}")
     arguments = json.loads((path / "model_arguments.json").read_text())
     passes = sorted(path.glob("train-*"), key=lambda p: int(p.name.partition("-")[2]))
-    training = PreparedBatches(passes, seed)
+    training = functools.partial(PreparedBatches, passes, seed=seed)
+    validation = PreparedBatches([path / "validation"])
     return TrainingData(
         training=training,
-        validation=PreparedBatches([path / "validation"]),
-        steps_per_epoch=len(training),
-        set_epoch=training.set_epoch,
+        steps_per_epoch=training().steps_per_epoch,
+        validation=validation,
+        validation_steps=validation.steps_per_epoch,
         model_arguments=arguments,
     )

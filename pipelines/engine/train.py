@@ -14,13 +14,14 @@ import math
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from pipelines.engine.application import Recipe, UserError
+from pipelines.engine.interrupt import StopOnInterrupt
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.engine.optimizer import optimizer
 from pipelines.engine.run import Run, replacing, save_arrays
@@ -31,18 +32,23 @@ from pipelines.tasks.task import Task
 class TrainingData:
     """What ``fit`` reads.
 
+    The batches never end: one iterator lasts for the whole training, and the first batches of an
+    epoch are made while the epoch before is validated and saved.
+
     Attributes:
-        training: a ``tf.data.Dataset`` or ``keras.utils.PyDataset`` of one epoch's batches.
-        validation: the same for the validation split.
-        steps_per_epoch: batches in ``training``.
-        set_epoch: tells the data which epoch begins.
+        training: ``training(epoch)`` is an endless ``tf.data.Dataset`` or
+            ``keras.utils.PyDataset`` of the batches of that epoch, counted from 0, and of all that
+            follow.
+        steps_per_epoch: batches of an epoch.
+        validation: the batches of the validation split, over and over.
+        validation_steps: batches of the validation split.
         model_arguments: what the builder must know of the data.
     """
 
-    training: Any
-    validation: Any
+    training: Callable[[int], Any]
     steps_per_epoch: int
-    set_epoch: Callable[[int], None]
+    validation: Any
+    validation_steps: int
     model_arguments: dict[str, Any]
 
 
@@ -101,6 +107,7 @@ def fit(
     data: TrainingData,
     run: Run,
     strategy: Any = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[dict[str, float]]:
     """Trains until the recipe's end or an early stop, and leaves the best model in the run.
 
@@ -113,6 +120,7 @@ def fit(
         data: the batches.
         run: the folder for checkpoints, metrics and the finished ``model.keras``.
         strategy: a ``tf.distribute.Strategy`` to train under, or None.
+        callbacks: further ones, called before the engine's own.
 
     Returns:
         the metrics of every epoch.
@@ -130,18 +138,20 @@ def fit(
         )
         model.optimizer.build(model.trainable_variables)
         history = restore(model, run)
-    recorder = Recorder(run, recipe, data.set_epoch, history)
+    recorder = Recorder(run, recipe, history)
     if len(history) < recipe.epochs and not recorder.stops_early():
-        data.set_epoch(len(history))
-        model.fit(
-            data.training,
-            validation_data=data.validation,
-            epochs=recipe.epochs,
-            initial_epoch=len(history),
-            callbacks=[recorder],
-            shuffle=False,  # the data's own order is a function of seed and epoch
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
+        with StopOnInterrupt() as interrupt:
+            model.fit(
+                data.training(len(history)),
+                steps_per_epoch=data.steps_per_epoch,
+                validation_data=data.validation,
+                validation_steps=data.validation_steps,
+                epochs=recipe.epochs,
+                initial_epoch=len(history),
+                callbacks=[*callbacks, recorder, interrupt],
+                shuffle=False,  # the data's own order is a function of seed and epoch
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
     _keep_best(build, run)
     return history
 
@@ -152,15 +162,9 @@ class Recorder(keras.callbacks.Callback):
     Its whole state is the history and the files, so that nothing else has to be restored.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        recipe: Recipe,
-        set_epoch: Callable[[int], None],
-        history: list[dict[str, float]],
-    ) -> None:
+    def __init__(self, run: Run, recipe: Recipe, history: list[dict[str, float]]) -> None:
         super().__init__()
-        self.run, self.recipe, self.set_epoch, self.history = run, recipe, set_epoch, history
+        self.run, self.recipe, self.history = run, recipe, history
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         # The summary writer is TensorFlow's; other backends have the metrics in metrics.jsonl.
@@ -169,7 +173,6 @@ class Recorder(keras.callbacks.Callback):
         self.writers = {kind: tf.summary.create_file_writer(str(folder / kind)) for kind in kinds}
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self.set_epoch(epoch)
         self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:

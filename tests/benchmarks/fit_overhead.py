@@ -9,17 +9,18 @@ because that holds for a process; ``determinism`` measures what it costs.
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from typing import Protocol
+
+import keras
 
 from pipelines.engine.assembly import Assembly
-from pipelines.engine.data import TrainingData, training_data
+from pipelines.engine.data import training_data
 from pipelines.engine.run import Run
-from pipelines.engine.train import fit
+from pipelines.engine.train import TrainingData, fit
 from tests.benchmarks.bare_fit import WARM_UP, BareFit, Case, cases, silence
 from tests.benchmarks.comparison import Comparison
 
@@ -47,27 +48,28 @@ def step_times(case: Case) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Milliseconds a step, ours and bare, of epochs that took turns in one process."""
     assembly = case.assembled()
     data, bare = training_data(assembly), BareFit(assembly)
-    assert bare.steps == data.steps_per_epoch
-    return take_turns(assembly, data, bare.step_time)
+    return take_turns(assembly, data, bare)
+
+
+class Peer(Protocol):
+    """Another way to fit.
+
+    Attributes:
+        steps: of an epoch.
+    """
+
+    steps: int
+
+    def step_time(self) -> float:
+        """Milliseconds a step of one more epoch."""
 
 
 def take_turns(
-    assembly: Assembly, data: TrainingData, peer_step_time: Callable[[], float]
+    assembly: Assembly, data: TrainingData, peer: Peer
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Milliseconds a step of the engine's epochs, and of those of a peer, each after one of them.
-
-    Before each of its epochs the engine tells the data which it is; then the peer has its turn.
-    """
-    ours, peer, began = [], [], None
-
-    def turn(epoch: int) -> None:
-        nonlocal began
-        if began is not None:
-            ours.append(1000 * (time.perf_counter() - began) / data.steps_per_epoch)
-        peer.append(peer_step_time())
-        data.set_epoch(epoch)
-        began = time.perf_counter()
-
+    """Milliseconds a step of the engine's epochs, each beside one of the peer's."""
+    assert peer.steps == data.steps_per_epoch
+    turns = Turns(peer)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "run")
         run = Run.create(path, assembly.configuration, assembly.preprocessor.save)
@@ -75,8 +77,30 @@ def take_turns(
             lambda: assembly.builder(**data.model_arguments),
             assembly.task,
             assembly.configuration.recipe,
-            dataclasses.replace(data, set_epoch=turn),
+            data,
             run,
+            callbacks=[turns],
         )
-    # The engine's first turn is what comes before its first epoch; no turn follows its last.
-    return tuple(ours[WARM_UP:]), tuple(peer[WARM_UP : len(ours)])
+    return tuple(turns.ours[WARM_UP:]), tuple(turns.peer[WARM_UP : len(turns.ours)])
+
+
+class Turns(keras.callbacks.Callback):
+    """Lets the peer have its epoch before each one of the engine's, and times both.
+
+    An epoch of the engine's lasts from there to the beginning of its next, whatever it does in
+    between; the last one has no next, and is not counted. What the engine prefetches during the
+    other's turn (a few of hundreds of batches) is to its advantage, and slows the other.
+    """
+
+    def __init__(self, rival: Peer) -> None:
+        super().__init__()
+        self.rival = rival
+        self.ours: list[float] = []
+        self.peer: list[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        if epoch > 0:
+            seconds = time.perf_counter() - self.began
+            self.ours.append(1000 * seconds / self.rival.steps)
+        self.peer.append(self.rival.step_time())
+        self.began = time.perf_counter()

@@ -19,9 +19,9 @@ import tensorflow as tf
 
 from pipelines.engine.assembly import Assembly, assemble
 from pipelines.engine.configuration import parse
-from pipelines.engine.data import TrainingData, raw_batches, training_data
+from pipelines.engine.data import raw_batches, training_data
 from pipelines.engine.optimizer import optimizer
-from pipelines.engine.train import prepare_backend
+from pipelines.engine.train import TrainingData, prepare_backend
 from pipelines.machine_translation import application
 from tests.benchmarks.bare_fit import WARM_UP, silence
 from tests.benchmarks.comparison import Comparison
@@ -36,7 +36,7 @@ def measure(quick: bool) -> list[Comparison]:
     with assembled(sentences, WARM_UP + pairs) as assembly:
         data = training_data(assembly)
         with silence():
-            ours, peer = take_turns(assembly, data, HandWritten(assembly, data).step_time)
+            ours, peer = take_turns(assembly, data, HandWritten(assembly, data))
         share = padding_share(data)
     return [
         Comparison(
@@ -85,20 +85,25 @@ def write_sentences(folder: pathlib.Path, count: int) -> None:
 def padding_share(data: TrainingData) -> float:
     """Of all ids of an epoch's sources and targets."""
     padding = total = 0
-    for inputs, target, _ in data.training.take(data.steps_per_epoch):
+    for inputs, target, _ in first_epoch(data):
         for ids in (inputs["source"].numpy(), target.numpy()):
             padding, total = padding + (ids == 0).sum(), total + ids.size
     return padding / total
+
+
+def first_epoch(data: TrainingData) -> tf.data.Dataset:
+    return data.training(0).take(data.steps_per_epoch)
 
 
 class HandWritten:
     """Gradient, clipping, update: a loop over batches that are there already."""
 
     def __init__(self, assembly: Assembly, data: TrainingData) -> None:
-        self.batches = list(data.training.take(data.steps_per_epoch))
+        self.batches = list(first_epoch(data))
+        self.steps = len(self.batches)
         model = assembly.builder(**data.model_arguments)
         recipe = assembly.configuration.recipe
-        update = optimizer(recipe, len(self.batches) * recipe.epochs)
+        update = optimizer(recipe, self.steps * recipe.epochs)
         update.build(model.trainable_variables)
         loss = assembly.task.compile_arguments()["loss"]
 
@@ -119,4 +124,4 @@ class HandWritten:
         for batch in self.batches:
             value = self.step(*batch)
         assert np.isfinite(value.numpy())
-        return 1000 * (time.perf_counter() - began) / len(self.batches)
+        return 1000 * (time.perf_counter() - began) / self.steps

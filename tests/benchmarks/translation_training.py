@@ -1,9 +1,9 @@
 """Training of a translator: against a step written by hand, and how much of its batches is padding.
 
-The texts are random words in sentences of lengths like those of picture captions (11.9 words on
-average, standard deviation 3.8, as in the English side of Multi30k). Ours is the engine's ``fit``:
-order, buckets, padding, checkpoints and metrics included. The peer has all batches of an epoch in
-memory, and does nothing but steps.
+The texts are random words, in pairs of sentences as long as those of Multi30k: 13.1 words and
+punctuation marks in English (standard deviation 4.1), 0.5 fewer in German (2.2). Ours is the
+engine's ``fit``: order, buckets, padding, checkpoints and metrics included. The peer has all
+batches of an epoch in memory, and does nothing but steps.
 """
 
 from __future__ import annotations
@@ -73,13 +73,15 @@ def assembled(sentences: int, epochs: int) -> Iterator[Assembly]:
 
 
 def write_sentences(folder: pathlib.Path, count: int) -> None:
-    """``train``, ``val`` and ``test`` in two languages, of the same words in another order."""
+    """``train``, ``val`` and ``test`` in two languages."""
     random = np.random.default_rng(0)
     for part, number in {"train": count, "val": 32, "test": 32}.items():
-        lengths = np.clip(random.normal(11.9, 3.8, number).round(), 4, 40).astype(int)
-        rows = [[f"w{word}" for word in random.integers(WORDS, size=n)] for n in lengths]
-        (folder / f"{part}.en").write_text("".join(f"{' '.join(row)}\n" for row in rows))
-        (folder / f"{part}.de").write_text("".join(f"{' '.join(row[::-1])}\n" for row in rows))
+        english = random.normal(13.1, 4.1, number)
+        german = english + random.normal(-0.5, 2.2, number)
+        for language, lengths in (("en", english), ("de", german)):
+            rows = [random.integers(WORDS, size=int(n)) for n in np.clip(lengths.round(), 4, 40)]
+            lines = [" ".join(f"w{word}" for word in row) for row in rows]
+            (folder / f"{part}.{language}").write_text("\n".join(lines) + "\n")
 
 
 def padding_share(data: TrainingData) -> float:

@@ -68,6 +68,9 @@ def translate_response(task: Translation, model, features: dict) -> dict:
     return task.respond(model, features, wishes) | {"source": features["source"]}
 
 
+# The axis of what is as long as the source.
+SOURCE_LENGTHS = {"source": 1, "alignment": 3}
+
 translate = Endpoint(
     inputs=translate_inputs,
     features=lambda preprocessor, batch: (
@@ -80,6 +83,7 @@ translate = Endpoint(
         | preprocessor.aligned_tokens(response["source"], response)
     ),
     samples=translate_samples,
+    compiled=SOURCE_LENGTHS,
 )
 
 score = Endpoint(
@@ -116,7 +120,8 @@ application = Application(
                 "maximum_source_length": 100,
                 "maximum_target_length": 100,
             },
-            arrange={"pad_to": 8},
+            # On JAX, which compiles every shape: --arrange.pad_to 8.
+            arrange={"bucket_batches": 128, "pad_to": 1},
             task={"maximum_length": 100, "label_smoothing": 0.1},
             model={"units": 256, "embedding_dim": 256, "dropout": 0.3, "shared_embeddings": True},
         ),
@@ -133,7 +138,11 @@ application = Application(
         "transformer_small": Variant(transformer_small, NOAM),
         "transformer_base": Variant(transformer_base, NOAM),
     },
-    endpoints={DEFAULT_SIGNATURE: Endpoint(), "translate": translate, "score": score},
+    endpoints={
+        DEFAULT_SIGNATURE: Endpoint(compiled=SOURCE_LENGTHS),
+        "translate": translate,
+        "score": score,
+    },
     diagnoses=(search_or_model,),
 )
 

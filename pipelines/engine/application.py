@@ -129,6 +129,9 @@ class Endpoint:
         answer: preprocessor, numbers, raw inputs → what the client reads.
         samples: preprocessor, a raw batch of the source → raw inputs as a client would send them
             (they warm up an exported model).
+        compiled: where ``respond`` decodes, so that ``serving.export --jit_compile`` has it
+            compiled: the axis of each of its features and outputs that is as long as the text that
+            is read. None: it is never compiled.
     """
 
     inputs: Callable = lambda preprocessor: preprocessor.signature
@@ -140,6 +143,7 @@ class Endpoint:
     samples: Callable = lambda preprocessor, raw: {
         name: raw[name] for name in preprocessor.signature
     }
+    compiled: Mapping[str, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -41,33 +41,28 @@ from models.layers.reserved_tokens import PADDING
 Cell = Literal["gru", "lstm", "peephole_lstm", "simple"]
 
 
-class RecurrentEncoderDecoder(keras.Model):
-    """What all of them share: embeddings, an encoder, a decoder's cell, and the steps of decoding.
+class RecurrentDecoder(keras.Model):
+    """Writes a sequence with recurrent cells, whatever it is that has been read.
 
+    A subclass makes its encoder, then calls ``add_decoder``; in ``build`` likewise
+    ``build_decoder``. It encodes, and says what its decoder sees of the memory (``look``).
     Decoding uses ``encode``, ``start`` and ``step`` alone. There, R hypotheses of each of B sources
     are written at once, and all of them read the same memory.
     """
 
-    def __init__(
+    def add_decoder(
         self,
         *,
-        source_vocabulary_size: int,
         target_vocabulary_size: int,
         units: int,
         embedding_dim: int,
         depth: int,
-        bidirectional: bool,
         context_size: int,
         dropout: float,
         cell: str,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
+    ) -> None:
+        """Makes the decoder's layers; ``context_size`` is that of what ``look`` sees."""
         self.units, self.embedding_dim, self.context_size = units, embedding_dim, context_size
-        self.source_embedding = keras.layers.Embedding(
-            source_vocabulary_size, embedding_dim, name="source_embedding"
-        )
-        self.encoder = RecurrentStack(cell, units, depth, bidirectional, name="encoder")
         self.target_embedding = keras.layers.Embedding(
             target_vocabulary_size, embedding_dim, name="target_embedding"
         )
@@ -80,10 +75,9 @@ class RecurrentEncoderDecoder(keras.Model):
         self.dropout = keras.layers.Dropout(dropout)
         self.logits = keras.layers.Dense(target_vocabulary_size, dtype="float32", name="logits")
 
-    def build(self, input_shape=None):
+    def build_decoder(self) -> None:
+        """Makes the weights of the decoder's layers."""
         embedding_dim, units, context_size = self.embedding_dim, self.units, self.context_size
-        self.source_embedding.build((None, None))
-        self.encoder.build((None, None, embedding_dim))
         self.target_embedding.build((None, None))
         self.cell.build((None, embedding_dim + context_size))
         if context_size:
@@ -91,34 +85,36 @@ class RecurrentEncoderDecoder(keras.Model):
         self.logits.build((None, None, units))
 
     def call(self, inputs, training=False):
-        """[B, S] source and [B, T] target ids → [B, T, V] logits of the target's next tokens."""
+        """What is read and [B, T] target ids → [B, T, V] logits of the target's next tokens."""
         memory = self.encode(inputs, training=training)
         embedded = self.dropout(self.target_embedding(inputs["target"]), training=training)
 
         def advance(carry, embedded_token):
-            hidden, context, _ = self._advance(carry[1:], embedded_token[:, None], memory)
-            return (context, *hidden), (context, *hidden)
+            _, _, *hidden = carry
+            hidden, context, weights = self._advance(hidden, embedded_token[:, None], memory)
+            carry = (weights, context, *hidden)
+            return carry, carry  # what is given out has the structure of what is carried on
 
         hidden = self._first_states(memory, 1)
+        no_weights = ops.zeros_like(ops.cast(memory["mask"], "float32"))[:, None]
         no_context = ops.zeros((*ops.shape(hidden[0])[:2], self.context_size), hidden[0].dtype)
-        _, (contexts, *hidden) = ops.scan(
-            advance, (no_context, *hidden), ops.transpose(embedded, (1, 0, 2))
+        _, (weights, contexts, *hidden) = ops.scan(
+            advance, (no_weights, no_context, *hidden), ops.transpose(embedded, (1, 0, 2))
         )
+        if training:
+            self.looked(weights[:, :, 0], inputs["target"])
         hidden, contexts = (
             ops.transpose(values[:, :, 0], (1, 0, 2)) for values in (hidden[self.top], contexts)
         )
         return self._read_out(hidden, embedded, contexts, training)
 
     def encode(self, features: dict, training=False) -> dict:
-        """``source`` [B, S] → what decoding needs of it: a dict of tensors, batch first.
+        """What is read → what decoding needs of it: a dict of tensors, batch first.
 
         The entries are ``mask`` [B, S], the decoder's ``initial`` states [B, units], and what the
         context is made of.
         """
-        mask = ops.not_equal(features["source"], PADDING)
-        embedded = self.dropout(self.source_embedding(features["source"]), training=training)
-        outputs, states = self.encoder(embedded, mask=mask, training=training)
-        return {"mask": mask, **self._remember(outputs, states)}
+        raise NotImplementedError
 
     def start(self, memory: dict, rows: int, length: int) -> dict:
         """The state before the first token.
@@ -150,30 +146,32 @@ class RecurrentEncoderDecoder(keras.Model):
         logits = self._read_out(hidden[self.top], embedded, context, training=False)
         return logits, {**state, "hidden": hidden}, attention
 
-    def _remember(self, outputs, states: tuple) -> dict:
-        """[B, S, H] outputs and final states of the encoder → what of them decoding needs."""
-        raise NotImplementedError
-
-    def _look(self, query, memory: dict):
+    def look(self, query, memory: dict):
         """[B, R, units] states → what they see of the source [B, R, C], and weights [B, R, S]."""
         raise NotImplementedError
+
+    def looked(self, weights, target) -> None:
+        """Hears in training where it looked: [T, B, S] weights, as it read [B, T] target ids."""
 
     def _first_states(self, memory: dict, rows: int) -> tuple:
         return tuple(ops.repeat(state[:, None], rows, axis=1) for state in memory["initial"])
 
     def _advance(self, hidden: tuple, embedded, memory: dict):
         """Looks at the source with the last state, then makes the new one: all are [B, R, ...]."""
-        context, weights = self._look(hidden[self.top], memory)
-        inputs = ops.concatenate([embedded, context], -1)
+        context, weights = self.look(hidden[self.top], memory)
+        hidden = self.fed(hidden, ops.concatenate([embedded, context], -1))
+        return hidden, context, weights
+
+    def fed(self, hidden: tuple, inputs) -> tuple:
+        """The states [B, R, units] once the cell has read inputs [B, R, D]."""
 
         def flat(values):
             return ops.reshape(values, (-1, values.shape[-1]))
 
         states = keras.tree.pack_sequence_as(self.cell.state_size, [flat(h) for h in hidden])
         _, states = self.cell(flat(inputs), states if self.states > 1 else [states])
-        grid = ops.shape(embedded)[:2]
-        hidden = (ops.reshape(h, (*grid, self.units)) for h in keras.tree.flatten(states))
-        return tuple(hidden), context, weights
+        grid = ops.shape(inputs)[:2]
+        return tuple(ops.reshape(h, (*grid, self.units)) for h in keras.tree.flatten(states))
 
     def _read_out(self, hidden, embedded, context, training):
         """The logits: of the state alone, or of pairwise maxima of a sum of three projections."""
@@ -184,6 +182,55 @@ class RecurrentEncoderDecoder(keras.Model):
 
     def get_config(self):
         return {**super().get_config(), **self.options}
+
+
+class RecurrentEncoderDecoder(RecurrentDecoder):
+    """What all that read a text share: an embedding and an encoder."""
+
+    def __init__(
+        self,
+        *,
+        source_vocabulary_size: int,
+        target_vocabulary_size: int,
+        units: int,
+        embedding_dim: int,
+        depth: int,
+        bidirectional: bool,
+        context_size: int,
+        dropout: float,
+        cell: str,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.source_embedding = keras.layers.Embedding(
+            source_vocabulary_size, embedding_dim, name="source_embedding"
+        )
+        self.encoder = RecurrentStack(cell, units, depth, bidirectional, name="encoder")
+        self.add_decoder(
+            target_vocabulary_size=target_vocabulary_size,
+            units=units,
+            embedding_dim=embedding_dim,
+            depth=depth,
+            context_size=context_size,
+            dropout=dropout,
+            cell=cell,
+        )
+
+    def build(self, input_shape=None):
+        self.source_embedding.build((None, None))
+        self.encoder.build((None, None, self.embedding_dim))
+        self.build_decoder()
+
+    def encode(self, features: dict, training=False) -> dict:
+        """``source`` [B, S] → see ``RecurrentDecoder.encode``."""
+        mask = ops.not_equal(features["source"], PADDING)
+        embedded = self.dropout(self.source_embedding(features["source"]), training=training)
+        outputs, states = self.encoder(embedded, mask=mask, training=training)
+        return {"mask": mask, **self._remember(outputs, states)}
+
+    def _remember(self, outputs, states: tuple) -> dict:
+        """[B, S, H] outputs and final states of the encoder → what of them decoding needs."""
+        raise NotImplementedError
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -209,7 +256,7 @@ class PlainEncoderDecoder(RecurrentEncoderDecoder):
     def _remember(self, outputs, states: tuple) -> dict:
         return {"initial": states, "summary": states[self.top]}
 
-    def _look(self, query, memory: dict):
+    def look(self, query, memory: dict):
         summary = (memory["summary"][:, None] + ops.zeros_like(query))[..., : self.context_size]
         nowhere = ops.zeros_like(ops.cast(memory["mask"], "float32"))
         rows = ops.zeros_like(ops.cast(query[..., :1], "float32"))
@@ -247,7 +294,7 @@ class AttentionEncoderDecoder(RecurrentEncoderDecoder):
             "initial": tuple(ops.split(initial, self.states, axis=-1)),
         }
 
-    def _look(self, query, memory: dict):
+    def look(self, query, memory: dict):
         return self.attention(query, memory["values"], memory["keys"], memory["mask"])
 
 

@@ -174,60 +174,34 @@ def _with_next(sequence, position, vectors):
     return ops.reshape(updated, ops.shape(sequence))
 
 
-@keras.saving.register_keras_serializable(package="zoo")
-class Transformer(keras.Model):
-    """Encoder and decoder; see ``transformer_base`` for its arguments.
+class TransformerDecoder(keras.Model):
+    """Writes a sequence by attention, whatever it is that has been read.
 
-    Decoding uses ``encode``, ``start`` and ``step`` alone. There, R hypotheses of each of B sources
-    are written at once, and all of them read the same keys and values of it.
+    A subclass calls ``add_embedding``, makes its encoder and calls ``add_decoder``; in ``build``
+    likewise ``build_decoder``. Decoding uses ``encode``, ``start`` and ``step`` alone. There, R
+    hypotheses of each of B sources are written at once, and all of them read the same keys and
+    values of it.
     """
 
-    def __init__(
+    def add_embedding(self, target_vocabulary_size: int, dim: int) -> None:
+        """Makes the embedding of what is written, which is the last layer too."""
+        self.dim = dim
+        self.target_embedding = self._embedding(target_vocabulary_size, "target_embedding")
+
+    def add_decoder(
         self,
         *,
-        source_vocabulary_size: int,
-        target_vocabulary_size: int,
-        dim: int,
         hidden_dim: int,
         layers: int,
         heads: int,
         dropout: float,
         normalization: Normalization,
-        shared_embeddings: bool,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.options = {
-            "source_vocabulary_size": source_vocabulary_size,
-            "target_vocabulary_size": target_vocabulary_size,
-            "dim": dim,
-            "hidden_dim": hidden_dim,
-            "layers": layers,
-            "heads": heads,
-            "dropout": dropout,
-            "normalization": normalization,
-            "shared_embeddings": shared_embeddings,
-        }
-        if shared_embeddings and source_vocabulary_size != target_vocabulary_size:
-            raise ValueError(
-                f"vocabularies of {source_vocabulary_size} and {target_vocabulary_size} tokens "
-                "cannot share embeddings; build with shared_embeddings=False"
-            )
-        self.dim, self.heads = dim, heads
-        self.target_embedding = self._embedding(target_vocabulary_size, "target_embedding")
-        self.source_embedding = (
-            self.target_embedding
-            if shared_embeddings
-            else self._embedding(source_vocabulary_size, "source_embedding")
-        )
-        options = (dim, hidden_dim, heads, dropout, normalization)
-        self.encoder = [EncoderBlock(*options, name=f"encoder_{i}") for i in range(layers)]
+    ) -> None:
+        """Makes the decoder's other layers."""
+        self.heads = heads
+        options = (self.dim, hidden_dim, heads, dropout, normalization)
         self.decoder = [DecoderBlock(*options, name=f"decoder_{i}") for i in range(layers)]
-        self.last_norms = [
-            keras.layers.LayerNormalization(epsilon=EPSILON, name=name)
-            for name in ("encoder_norm", "decoder_norm")
-            if normalization == "pre"
-        ]
+        self.decoder_norm = last_norm(normalization, "decoder_norm")
         self.dropout = keras.layers.Dropout(dropout)
 
     def _embedding(self, size: int, name: str) -> keras.layers.Embedding:
@@ -235,15 +209,14 @@ class Transformer(keras.Model):
         initializer = keras.initializers.RandomNormal(stddev=self.dim**-0.5)
         return keras.layers.Embedding(size, self.dim, initializer, name=name)
 
-    def build(self, input_shape=None):
-        for embedding in (self.source_embedding, self.target_embedding):
-            if not embedding.built:
-                embedding.build((None, None))
-        for layer in (*self.encoder, *self.decoder, *self.last_norms):
+    def build_decoder(self) -> None:
+        """Makes the weights of the embedding and of the decoder."""
+        self.target_embedding.build((None, None))
+        for layer in (*self.decoder, self.decoder_norm):
             layer.build((None, None, self.dim))
 
     def call(self, inputs, training=False):
-        """[B, S] source and [B, T] target ids → [B, T, V] logits of the target's next tokens."""
+        """What is read and [B, T] target ids → [B, T, V] logits of the target's next tokens."""
         memory = self.encode(inputs, training=training)
         target = inputs["target"]
         vectors = self._embed(self.target_embedding, target, ops.arange(ops.shape(target)[1]))
@@ -254,16 +227,8 @@ class Transformer(keras.Model):
         return self._logits(vectors)
 
     def encode(self, features: dict, training=False) -> dict:
-        """``source`` [B, S] → ``mask`` [B, S], false at padding, and ``values`` [B, S, dim]."""
-        source = features["source"]
-        mask = ops.not_equal(source, PADDING)
-        vectors = self._embed(self.source_embedding, source, ops.arange(ops.shape(source)[1]))
-        vectors = self.dropout(vectors, training=training)
-        for block in self.encoder:
-            vectors = block(vectors, mask, training=training)
-        if self.last_norms:
-            vectors = self.last_norms[0](vectors)
-        return {"mask": mask, "values": vectors}
+        """What is read → ``mask`` [B, S], false at padding, and ``values`` [B, S, dim]."""
+        raise NotImplementedError
 
     def start(self, memory: dict, rows: int, length: int) -> dict:
         """The state before the first token.
@@ -315,13 +280,89 @@ class Transformer(keras.Model):
         return vectors + ops.cast(sinusoidal_positions(positions, self.dim), vectors.dtype)
 
     def _logits(self, vectors):
-        if self.last_norms:
-            vectors = self.last_norms[1](vectors)
+        vectors = self.decoder_norm(vectors)
         table = ops.cast(self.target_embedding.embeddings, "float32")
         return ops.matmul(ops.cast(vectors, "float32"), ops.transpose(table))
 
     def get_config(self):
         return {**super().get_config(), **self.options}
+
+
+def last_norm(normalization: Normalization, name: str) -> keras.layers.Layer:
+    """What follows the last block: where inputs are normalized, its output is not yet."""
+    if normalization == "post":
+        return keras.layers.Identity(name=name)
+    return keras.layers.LayerNormalization(epsilon=EPSILON, name=name)
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class Transformer(TransformerDecoder):
+    """Encoder and decoder; see ``transformer_base`` for its arguments."""
+
+    def __init__(
+        self,
+        *,
+        source_vocabulary_size: int,
+        target_vocabulary_size: int,
+        dim: int,
+        hidden_dim: int,
+        layers: int,
+        heads: int,
+        dropout: float,
+        normalization: Normalization,
+        shared_embeddings: bool,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.options = {
+            "source_vocabulary_size": source_vocabulary_size,
+            "target_vocabulary_size": target_vocabulary_size,
+            "dim": dim,
+            "hidden_dim": hidden_dim,
+            "layers": layers,
+            "heads": heads,
+            "dropout": dropout,
+            "normalization": normalization,
+            "shared_embeddings": shared_embeddings,
+        }
+        if shared_embeddings and source_vocabulary_size != target_vocabulary_size:
+            raise ValueError(
+                f"vocabularies of {source_vocabulary_size} and {target_vocabulary_size} tokens "
+                "cannot share embeddings; build with shared_embeddings=False"
+            )
+        self.add_embedding(target_vocabulary_size, dim)
+        self.source_embedding = (
+            self.target_embedding
+            if shared_embeddings
+            else self._embedding(source_vocabulary_size, "source_embedding")
+        )
+        options = (dim, hidden_dim, heads, dropout, normalization)
+        self.encoder = [EncoderBlock(*options, name=f"encoder_{i}") for i in range(layers)]
+        self.encoder_norm = last_norm(normalization, "encoder_norm")
+        self.add_decoder(
+            hidden_dim=hidden_dim,
+            layers=layers,
+            heads=heads,
+            dropout=dropout,
+            normalization=normalization,
+        )
+
+    def build(self, input_shape=None):
+        self.build_decoder()
+        if not self.source_embedding.built:
+            self.source_embedding.build((None, None))
+        for layer in (*self.encoder, self.encoder_norm):
+            layer.build((None, None, self.dim))
+
+    def encode(self, features: dict, training=False) -> dict:
+        """``source`` [B, S] → see ``TransformerDecoder.encode``."""
+        source = features["source"]
+        mask = ops.not_equal(source, PADDING)
+        vectors = self._embed(self.source_embedding, source, ops.arange(ops.shape(source)[1]))
+        vectors = self.dropout(vectors, training=training)
+        for block in self.encoder:
+            vectors = block(vectors, mask, training=training)
+        return {"mask": mask, "values": self.encoder_norm(vectors)}
 
 
 def transformer_base(

@@ -38,52 +38,21 @@ from pipelines.engine.lazy import tensorflow as tf
 from pipelines.preprocess.text import TranslationPreprocessor
 from pipelines.sources.dates import Dates
 from pipelines.sources.parallel_text import ParallelText
-from pipelines.tasks.decoding import Wishes
 from pipelines.tasks.translation import Translation
-
-
-def translate_inputs(preprocessor: TranslationPreprocessor) -> dict[str, tf.TensorSpec]:
-    """A source with what is wished for it."""
-    dtypes = Wishes(tf.float32, tf.int32, tf.int32, tf.float32, tf.int32)._asdict()
-    wishes = {name: tf.TensorSpec([None], dtype) for name, dtype in dtypes.items()}
-    return preprocessor.signature | wishes
-
-
-def translate_samples(preprocessor: TranslationPreprocessor, raw: dict) -> dict[str, tf.Tensor]:
-    """Sources that are searched and sources that are drawn, in turn."""
-    number = tf.range(tf.size(raw["source"]))
-    wishes = Wishes(
-        length_penalty=tf.fill(tf.shape(number), 1.0),
-        beam_width=tf.fill(tf.shape(number), 2),
-        maximum_length=tf.fill(tf.shape(number), 64),
-        temperature=0.8 * tf.cast(number % 2, tf.float32),
-        seed=number,
-    )
-    return {"source": raw["source"]} | wishes._asdict()
-
-
-def translate_response(task: Translation, model, features: dict) -> dict:
-    """The response to the wishes among the features, and the source's ids."""
-    wishes = Wishes(*(features[name] for name in Wishes._fields))
-    return task.respond(model, features, wishes) | {"source": features["source"]}
-
+from pipelines.tasks.writing import wishing
 
 # The axis of what is as long as the source.
 SOURCE_LENGTHS = {"source": 1, "alignment": 3}
 
-translate = Endpoint(
-    inputs=translate_inputs,
-    features=lambda preprocessor, batch: (
-        preprocessor.model_inputs(preprocessor.features(batch))
-        | {name: batch[name] for name in Wishes._fields}
+translate = wishing(
+    Endpoint(compiled=SOURCE_LENGTHS),
+    respond=lambda task, model, features, wishes: (
+        task.respond(model, features, wishes) | {"source": features["source"]}
     ),
-    respond=translate_response,
     answer=lambda preprocessor, response, inputs: (
         preprocessor.answer(response, inputs)
         | preprocessor.aligned_tokens(response["source"], response)
     ),
-    samples=translate_samples,
-    compiled=SOURCE_LENGTHS,
 )
 
 score = Endpoint(

@@ -174,6 +174,45 @@ ROWS += [
     Row("transformer.transformer_small", SMALL_TRANSFORMER, 36_626_432, inputs=TEXTS),
     Row("transformer.transformer_tiny", SMALL_TRANSFORMER, 2_598_912, inputs=TEXTS),
 ]
+# What captions pictures: neither paper states a count.
+SMALL_PICTURE_TEXT = {"input_shape": (9, 12, 1), "vocabulary_size": 17}
+SMALL_BACKBONE = {"backbone": "convolutional_network", "backbone_options": {"maps": (4, 6)}}
+PICTURE_AND_TEXT = {"image": ((9, 12, 1), None), "target": ((5,), 17)}
+ROWS += [
+    Row(
+        "captioning.show_and_tell",
+        SMALL_PICTURE_TEXT | SMALL_BACKBONE | {"units": 5, "embedding_dim": 6, "depth": 2},
+        5_973_552  # GoogLeNet up to its last hidden layer
+        + 1024 * 512
+        + 512
+        + 4 * 512 * (512 + 512 + 1)
+        + 10_000 * (512 + 512 + 1),
+        inputs=PICTURE_AND_TEXT,
+    ),
+    Row(
+        "captioning.show_attend_tell",
+        SMALL_PICTURE_TEXT | SMALL_BACKBONE | {"units": 5, "embedding_dim": 6, "stride": 2},
+        20_024_384  # VGG19's convolutions
+        + 4 * 512 * (3 * 512 + 1)
+        + 2 * 512 * (3 * 512 + 1)
+        + 512 * (2 * 512 + 1)
+        + 512
+        + 1
+        + 2 * 512 * (512 + 1)
+        + 10_000 * (512 + 512 + 1),
+        inputs=PICTURE_AND_TEXT,
+    ),
+    Row(
+        "captioning.caption_transformer",
+        SMALL_PICTURE_TEXT | SMALL_BACKBONE | {"dim": 8, "hidden_dim": 6, "layers": 2, "heads": 2},
+        23_534_592  # ResNet-50's convolutions
+        + 512 * (2048 + 1)
+        + 6 * (8 * 512 * 512 + 2 * 512 * 2048 + 2048 + 512 + 6 * 512)
+        + 2 * 512
+        + 10_000 * 512,
+        inputs=PICTURE_AND_TEXT,
+    ),
+]
 
 
 def identify(row: Row) -> str:

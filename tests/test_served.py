@@ -77,14 +77,17 @@ def test_empty_batch_has_an_empty_answer(name: str, served, smoke_run) -> None:
             assert len(answer) == 0
 
 
-def test_bytes_that_are_no_picture_are_refused_and_the_server_goes_on(served, smoke_run) -> None:
+@pytest.mark.parametrize("name", ["image_classification", "image_captioning"])
+def test_bytes_that_are_no_picture_are_refused_and_the_server_goes_on(
+    name: str, served, smoke_run
+) -> None:
     client, _ = served
-    picture = open_run(smoke_run("image_classification")).sample_inputs()["serving_default"]
+    picture = open_run(smoke_run(name)).sample_inputs()["serving_default"]
     good = picture["image"][0]
     with pytest.raises(InvalidRequestError, match=r"image\[1\] is no JPEG, PNG, GIF or BMP") as e:
-        client.predict("image_classification", image=[good, b"no picture", good])
+        client.predict(name, image=[good, b"no picture", good])
     assert e.value.code == "INVALID_ARGUMENT"
-    assert len(client.predict("image_classification", image=[good])["labels"]) == 1
+    assert all(len(answer) == 1 for answer in client.predict(name, image=[good]).values())
 
 
 def test_command_asks_the_server(served, smoke_run, tmp_path: pathlib.Path) -> None:

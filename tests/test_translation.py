@@ -17,7 +17,8 @@ from pipelines.engine.application import UserError
 from pipelines.machine_translation import score, translate
 from pipelines.preprocess.text import TranslationPreprocessor
 from pipelines.tasks.task import Evaluation
-from pipelines.tasks.translation import SmoothedCrossentropy, Translation
+from pipelines.tasks.translation import Translation
+from pipelines.tasks.writing import SmoothedCrossentropy
 from tests.conftest import run_python
 
 

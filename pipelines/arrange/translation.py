@@ -43,18 +43,27 @@ def arrange(
         dataset = _bucketed(dataset, bucket_batches, batch_size, tokens_per_batch, seed)
 
     def force(batch: dict) -> dict:
-        target = dense(batch["target"], pad_to)
-        begin = tf.fill([tf.shape(target)[0], 1], BEGIN)
-        return batch | {
-            "features": {
-                "source": dense(batch["features"]["source"], pad_to),
-                "target": tf.concat([begin, target[:, :-1]], axis=1),
-            },
-            "target": target,
-            "weight": tf.cast(target != PADDING, tf.float32),
-        }
+        source = dense(batch["features"]["source"], pad_to)
+        return teacher_forced(batch | {"features": {"source": source}}, batch["target"], pad_to)
 
     return dataset.map(force, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def teacher_forced(batch: dict, target: tf.RaggedTensor, pad_to: int) -> dict:
+    """The batch with ``target`` among its features, one token later, and as what is predicted.
+
+    Args:
+        batch: as the engine makes it.
+        target: [B, (tokens)] ids, the end token last.
+        pad_to: lengths are filled up to a multiple of this.
+    """
+    target = dense(target, pad_to)
+    begin = tf.fill([tf.shape(target)[0], 1], BEGIN)
+    return batch | {
+        "features": batch["features"] | {"target": tf.concat([begin, target[:, :-1]], axis=1)},
+        "target": target,
+        "weight": tf.cast(target != PADDING, tf.float32),
+    }
 
 
 def _bucketed(

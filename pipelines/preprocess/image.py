@@ -20,7 +20,8 @@ import collections
 import json
 import logging
 import pathlib
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -46,8 +47,8 @@ JPEG_WITH_EXIF = rb"\C*Exif\x00\x00(II|MM)\C*"
 CMYK_JPEG = rb"\C*\x00\x14\x08\C{4}\x04\C*"
 
 
-class ImagePreprocessor(Preprocessor):
-    """Decodes, fits and scales pictures; turns class indices into labels and back.
+class PicturePreprocessor(Preprocessor):
+    """Decodes, fits and scales pictures, whatever is to be said of them.
 
     Args:
         size: height and width of the pixels that the model sees, or one number for both.
@@ -62,7 +63,6 @@ class ImagePreprocessor(Preprocessor):
             tf: -1 to 1; caffe: blue, green, red minus ImageNet's means.
     """
 
-    supplies: ClassVar[tuple[str, ...]] = ("input_shape", "num_classes")
     encoded: ClassVar[tuple[str, ...]] = ("image",)
 
     def __init__(
@@ -90,26 +90,24 @@ class ImagePreprocessor(Preprocessor):
         self.fit_to = fit
         self.background = background
         self.scaling = scaling
-        self.labels: list[str] = []
-        self.counts: list[int] = []
         self.mean = np.zeros(channels)
         self.covariance = np.eye(channels)
 
-    def fit(self, dataset) -> None:
-        """Learns the labels with their counts, and the exact mean and covariance of colours.
+    def learn_colours(self, dataset, also: Callable[[dict], tuple]) -> list[tuple]:
+        """Learns the exact mean and covariance of colours from raw batches with ``image``.
 
-        Args:
-            dataset: raw batches with ``image`` and ``label``.
+        Returns:
+            what ``also`` makes of each batch, as NumPy arrays.
         """
-        count, total, products, labels = 0, 0, 0, collections.Counter()
-        sums = dataset.map(self._sums, num_parallel_calls=tf.data.AUTOTUNE)
-        for pixels, batch_total, batch_products, *found in sums.as_numpy_iterator():
+        count, total, products, others = 0, 0, 0, []
+        sums = dataset.map(
+            lambda batch: (*self._sums(batch), *also(batch)), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        for pixels, batch_total, batch_products, *other in sums.as_numpy_iterator():
             count += int(pixels)
             total += batch_total
             products += batch_products
-            labels.update(dict(zip(*(part.tolist() for part in found), strict=True)))
-        self.labels = sort_labels(label.decode() for label in labels)
-        self.counts = [labels[label.encode()] for label in self.labels]
+            others.append(tuple(other))
         self.mean = total / count
         self.covariance = products / count - np.outer(self.mean, self.mean)
         if np.array_equal(total, np.diagonal(products)):  # only 0 and 1 are their own squares
@@ -117,14 +115,14 @@ class ImagePreprocessor(Preprocessor):
                 "no pixel of the training pictures is above 1, where they go from 0 to 255: "
                 "multiply by 255 before writing pictures"
             )
+        return others
 
-    def _sums(self, batch: dict):
+    def _sums(self, batch: dict) -> tuple:
         # Sums of integers, which float64 holds exactly, and whose products have a fast operation.
         pixels = tf.cast(self.features(batch)["image"], tf.float64)
         pixels = tf.reshape(pixels, [-1, self.channels])
         products = tf.matmul(pixels, pixels, transpose_a=True)
-        labels, _, counts = tf.unique_with_counts(batch["label"])
-        return tf.shape(pixels)[0], tf.reduce_sum(pixels, 0), products, labels, counts
+        return tf.shape(pixels)[0], tf.reduce_sum(pixels, 0), products
 
     @property
     def variance(self) -> np.ndarray:
@@ -193,44 +191,23 @@ class ImagePreprocessor(Preprocessor):
         reverse, mean, deviation = CONVENTIONS[self.scaling]
         return reverse, np.array(mean[: self.channels]), np.array(deviation[: self.channels])
 
-    def target(self, batch: dict):
-        """``label``: [batch] strings → int32 [batch] class indices.
-
-        Raises:
-            tf.errors.InvalidArgumentError: names a label that the training split lacks.
-        """
-        matches = tf.equal(batch["label"][:, tf.newaxis], tf.constant(self.labels))
-        unknown = tf.boolean_mask(batch["label"], ~tf.reduce_any(matches, axis=1))
-        label = tf.strings.reduce_join(unknown[:1])
-        message = tf.strings.join(["label '", label, "' occurs in no training example"])
-        indices = tf.argmax(tf.cast(matches, tf.int32), axis=1, output_type=tf.int32)
-        return checked(indices, tf.equal(tf.size(unknown), 0), message)
-
-    def answer(self, response: dict, inputs: dict) -> dict:
-        """``indices`` and ``probabilities`` [batch, k] → ``labels`` and ``probabilities``."""
-        labels = tf.gather(tf.constant(self.labels), response["indices"])
-        return {"labels": labels, "probabilities": response["probabilities"]}
-
     @property
     def signature(self) -> dict:
         return {"image": tf.TensorSpec([None], tf.string, name="image")}
 
-    def model_arguments(self) -> dict:
-        return {"input_shape": (*self.size, self.channels), "num_classes": len(self.labels)}
-
     def save(self, folder: pathlib.Path) -> None:
-        learned = {
-            "labels": self.labels,
-            "counts": self.counts,
-            "mean": self.mean.tolist(),
-            "covariance": self.covariance.tolist(),
-        }
-        text = json.dumps(learned, indent=1, ensure_ascii=False)
+        text = json.dumps(self.learned(), indent=1, ensure_ascii=False)
         (folder / "image.json").write_text(text, encoding="utf-8")
 
     def restore(self, folder: pathlib.Path) -> None:
-        learned = json.loads((folder / "image.json").read_text(encoding="utf-8"))
-        self.labels, self.counts = learned["labels"], learned["counts"]
+        self.relearn(json.loads((folder / "image.json").read_text(encoding="utf-8")))
+
+    def learned(self) -> dict:
+        """What ``image.json`` holds."""
+        return {"mean": self.mean.tolist(), "covariance": self.covariance.tolist()}
+
+    def relearn(self, learned: dict) -> None:
+        """Takes over what ``learned`` gave."""
         self.mean = np.array(learned["mean"])
         self.covariance = np.array(learned["covariance"])
 
@@ -327,6 +304,63 @@ class ImagePreprocessor(Preprocessor):
         scales = tf.cast(inner, tf.float32) / tf.cast(shape, tf.float32)
         scale = (tf.reduce_max if self.fit_to == "crop" else tf.reduce_min)(scales)
         return tf.maximum(tf.cast(tf.round(tf.cast(shape, tf.float32) * scale), tf.int32), 1)
+
+
+class ImagePreprocessor(PicturePreprocessor):
+    """Turns class indices into labels and back.
+
+    Args:
+        pictures: options of ``PicturePreprocessor``.
+    """
+
+    supplies: ClassVar[tuple[str, ...]] = ("input_shape", "num_classes")
+
+    def __init__(self, **pictures: Any):
+        super().__init__(**pictures)
+        self.labels: list[str] = []
+        self.counts: list[int] = []
+
+    def fit(self, dataset) -> None:
+        """Learns the labels with their counts, and the colours.
+
+        Args:
+            dataset: raw batches with ``image`` and ``label``.
+        """
+        labels = collections.Counter()
+        for found, _, counts in self.learn_colours(
+            dataset, lambda batch: tf.unique_with_counts(batch["label"])
+        ):
+            labels.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+        self.labels = sort_labels(label.decode() for label in labels)
+        self.counts = [labels[label.encode()] for label in self.labels]
+
+    def target(self, batch: dict):
+        """``label``: [batch] strings → int32 [batch] class indices.
+
+        Raises:
+            tf.errors.InvalidArgumentError: names a label that the training split lacks.
+        """
+        matches = tf.equal(batch["label"][:, tf.newaxis], tf.constant(self.labels))
+        unknown = tf.boolean_mask(batch["label"], ~tf.reduce_any(matches, axis=1))
+        label = tf.strings.reduce_join(unknown[:1])
+        message = tf.strings.join(["label '", label, "' occurs in no training example"])
+        indices = tf.argmax(tf.cast(matches, tf.int32), axis=1, output_type=tf.int32)
+        return checked(indices, tf.equal(tf.size(unknown), 0), message)
+
+    def answer(self, response: dict, inputs: dict) -> dict:
+        """``indices`` and ``probabilities`` [batch, k] → ``labels`` and ``probabilities``."""
+        labels = tf.gather(tf.constant(self.labels), response["indices"])
+        return {"labels": labels, "probabilities": response["probabilities"]}
+
+    def model_arguments(self) -> dict:
+        return {"input_shape": (*self.size, self.channels), "num_classes": len(self.labels)}
+
+    def learned(self) -> dict:
+        return {"labels": self.labels, "counts": self.counts, **super().learned()}
+
+    def relearn(self, learned: dict) -> None:
+        super().relearn(learned)
+        self.labels, self.counts = learned["labels"], learned["counts"]
 
 
 def sort_labels(labels) -> list[str]:

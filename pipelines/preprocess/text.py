@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import bisect
 import collections
+import dataclasses
 import io
-import itertools
 import json
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Literal
 
 from models.layers.reserved_tokens import BEGIN, END, PADDING, RESERVED, UNKNOWN
@@ -192,6 +192,51 @@ class Subwords:
 TOKENIZERS = {"characters": Characters, "words": Words, "unigram": Subwords, "bpe": Subwords}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tokenization:
+    """How texts are normalised and cut into tokens; the options are explained where users set them.
+
+    Raises:
+        UserError: for a tokenizer or a size that there cannot be.
+    """
+
+    tokenizer: str
+    vocabulary_size: int | None
+    minimum_count: int
+    lower_case: bool
+    normal_form: str
+
+    def __post_init__(self) -> None:
+        choose("tokenizer", self.tokenizer, TOKENIZERS)
+        if self.vocabulary_size is not None and self.vocabulary_size <= RESERVED:
+            raise UserError(
+                f"--preprocess.vocabulary_size {self.vocabulary_size}: {RESERVED} ids are "
+                "reserved, more are needed"
+            )
+
+    def clean(self, texts: tf.Tensor) -> tf.Tensor:
+        """[B] bytes → [B] normalised texts."""
+        return clean(texts, self.normal_form, self.lower_case)
+
+    def learn(self, texts: Iterable[tf.Tensor]) -> Vocabulary | Subwords:
+        """A tokenizer that knows what there is in batches of raw texts."""
+        texts = map(self.clean, texts)
+        if self.tokenizer in ("unigram", "bpe"):
+            return Subwords.train(texts, self.vocabulary_size, self.tokenizer)
+        kind = TOKENIZERS[self.tokenizer]
+        return kind.train(texts, self.vocabulary_size, self.minimum_count)
+
+    def ids(
+        self, tokenizer: Vocabulary | Subwords, texts: tf.Tensor, maximum: int
+    ) -> tf.RaggedTensor:
+        """[B] raw texts → [B, (tokens)] int32, the end token last, cut to ``maximum`` tokens."""
+        return _ended(tokenizer.tokenize(self.clean(texts)), maximum)
+
+    def restore(self, file: pathlib.Path) -> Vocabulary | Subwords:
+        """The tokenizer that was saved as ``file``."""
+        return TOKENIZERS[self.tokenizer].restore(file)
+
+
 class TranslationPreprocessor(Preprocessor):
     """Pairs of texts to pairs of token sequences, and written tokens back to text.
 
@@ -226,19 +271,16 @@ class TranslationPreprocessor(Preprocessor):
         lower_case: bool = False,
         normal_form: Literal["NFC", "NFKC"] = "NFKC",
     ):
-        self.tokenizer = choose("tokenizer", tokenizer, TOKENIZERS)
-        if vocabulary_size is not None and vocabulary_size <= RESERVED:
-            raise UserError(
-                f"--preprocess.vocabulary_size {vocabulary_size}: {RESERVED} ids are reserved, "
-                "more are needed"
-            )
-        self.vocabulary_size = vocabulary_size
-        self.minimum_count = minimum_count
+        self.tokenization = Tokenization(
+            tokenizer=tokenizer,
+            vocabulary_size=vocabulary_size,
+            minimum_count=minimum_count,
+            lower_case=lower_case,
+            normal_form=normal_form,
+        )
         self.maximum_source_length = maximum_source_length
         self.maximum_target_length = maximum_target_length
         self.shared_vocabulary = shared_vocabulary
-        self.lower_case = lower_case
-        self.normal_form = normal_form
 
     def fit(self, dataset: tf.data.Dataset) -> None:
         """Learns the vocabularies from raw batches of ``source`` and ``target`` [B] strings."""
@@ -251,27 +293,17 @@ class TranslationPreprocessor(Preprocessor):
             self.target_tokenizer = self._train(dataset, "target")
 
     def _train(self, dataset: tf.data.Dataset, *fields: str) -> Vocabulary | Subwords:
-        def texts() -> Iterator[tf.Tensor]:
-            return itertools.chain.from_iterable(
-                (self._clean(batch[field]) for field in fields) for batch in dataset
-            )
-
-        if self.tokenizer in ("unigram", "bpe"):
-            return Subwords.train(texts(), self.vocabulary_size, self.tokenizer)
-        return TOKENIZERS[self.tokenizer].train(texts(), self.vocabulary_size, self.minimum_count)
-
-    def _clean(self, texts: tf.Tensor) -> tf.Tensor:
-        return clean(texts, self.normal_form, self.lower_case)
+        return self.tokenization.learn(batch[field] for field in fields for batch in dataset)
 
     def features(self, batch: dict) -> dict:
         """``source`` [B] strings → ``source`` [B, (tokens)] int32, the end token last."""
-        ids = self.source_tokenizer.tokenize(self._clean(batch["source"]))
-        return {"source": _ended(ids, self.maximum_source_length)}
+        ids = self.tokenization.ids
+        return {"source": ids(self.source_tokenizer, batch["source"], self.maximum_source_length)}
 
     def target(self, batch: dict) -> tf.RaggedTensor:
         """``target`` [B] strings → [B, (tokens)] int32, the end token last."""
-        ids = self.target_tokenizer.tokenize(self._clean(batch["target"]))
-        return _ended(ids, self.maximum_target_length)
+        ids = self.tokenization.ids
+        return ids(self.target_tokenizer, batch["target"], self.maximum_target_length)
 
     def longer(self, texts: tf.Tensor, tokens: int) -> tf.Tensor | None:
         """[B] sources → what they begin with when repeated, just over ``tokens`` tokens long.
@@ -310,14 +342,8 @@ class TranslationPreprocessor(Preprocessor):
             written, the end token last, looked at each token read (L = longest length + 1; zeros
             after the end); ``truncated`` [B], whether the source was longer than is read.
         """
-        tokens, lengths = response["tokens"], response["lengths"]
-        flat = tf.reshape(tokens, [-1, tf.shape(tokens)[2]])
-        ragged = tf.RaggedTensor.from_tensor(flat, lengths=tf.reshape(lengths, [-1]))
-        return {
-            "texts": tf.reshape(self.target_tokenizer.detokenize(ragged), tf.shape(lengths)),
-            "scores": response["scores"],
-            "lengths": lengths,
-            "alignment": response["alignment"][:, :, : _longest(response)],
+        return written(self.target_tokenizer, response) | {
+            "alignment": response["alignment"][:, :, : longest(response)],
             "truncated": response["truncated"],
         }
 
@@ -332,18 +358,18 @@ class TranslationPreprocessor(Preprocessor):
             ``source_tokens`` [B, S] and ``target_tokens`` [B, n, L] strings; the end token reads ∎,
             padding is empty.
         """
-        written = response["tokens"][:, :, : _longest(response)]
         return {
-            "source_tokens": _spelled(self.source_tokenizer, source),
-            "target_tokens": _spelled(self.target_tokenizer, written),
+            "source_tokens": spelled(self.source_tokenizer, source),
+            "target_tokens": spelled(
+                self.target_tokenizer, response["tokens"][:, :, : longest(response)]
+            ),
         }
 
     def pieces(self, features: dict, response: dict) -> tuple[list[list[str]], list[list[str]]]:
         """What each token of the sources, and of their best answers, reads; ends read ∎."""
-        written = response["tokens"][:, 0]
         return (
             _readable(self.source_tokenizer, features["source"]),
-            _readable(self.target_tokenizer, tf.RaggedTensor.from_tensor(written, padding=PADDING)),
+            best_pieces(self.target_tokenizer, response),
         )
 
     @property
@@ -367,10 +393,10 @@ class TranslationPreprocessor(Preprocessor):
             self.target_tokenizer.save(folder / "target")
 
     def restore(self, folder: pathlib.Path) -> None:
-        kind = TOKENIZERS[self.tokenizer]
-        self.source_tokenizer = kind.restore(folder / "source")
+        restore = self.tokenization.restore
+        self.source_tokenizer = restore(folder / "source")
         self.target_tokenizer = (
-            self.source_tokenizer if self.shared_vocabulary else kind.restore(folder / "target")
+            self.source_tokenizer if self.shared_vocabulary else restore(folder / "target")
         )
 
 
@@ -391,17 +417,33 @@ def _ended(ids: tf.RaggedTensor, maximum: int) -> tf.RaggedTensor:
     return tf.concat([ids, end], axis=1)[:, :maximum]
 
 
-def _longest(response: dict) -> tf.Tensor:
+def longest(response: dict) -> tf.Tensor:
     """The largest number of tokens of an answer, the end token counted."""
     return tf.reduce_max(tf.concat([[0], tf.reshape(response["lengths"], [-1])], 0)) + 1
 
 
+def written(tokenizer: Vocabulary | Subwords, response: dict) -> dict:
+    """``tokens`` [B, n, T], ``scores`` and ``lengths`` [B, n] of ``decode`` → ``texts``, ``scores``
+    and ``lengths`` [B, n]."""
+    tokens, lengths = response["tokens"], response["lengths"]
+    flat = tf.reshape(tokens, [-1, tf.shape(tokens)[2]])
+    ragged = tf.RaggedTensor.from_tensor(flat, lengths=tf.reshape(lengths, [-1]))
+    texts = tf.reshape(tokenizer.detokenize(ragged), tf.shape(lengths))
+    return {"texts": texts, "scores": response["scores"], "lengths": lengths}
+
+
+def best_pieces(tokenizer: Vocabulary | Subwords, response: dict) -> list[list[str]]:
+    """What each token of the best answers of ``decode`` reads; ends read ∎."""
+    best = tf.RaggedTensor.from_tensor(response["tokens"][:, 0], padding=PADDING)
+    return _readable(tokenizer, best)
+
+
 def _readable(tokenizer: Vocabulary | Subwords, ids: tf.RaggedTensor) -> list[list[str]]:
-    pieces = ids.with_flat_values(_spelled(tokenizer, ids.flat_values))
+    pieces = ids.with_flat_values(spelled(tokenizer, ids.flat_values))
     return [[piece.decode() for piece in row] for row in pieces.to_list()]
 
 
-def _spelled(tokenizer: Vocabulary | Subwords, ids: tf.Tensor) -> tf.Tensor:
-    """What each token reads, whatever the shape."""
+def spelled(tokenizer: Vocabulary | Subwords, ids: tf.Tensor) -> tf.Tensor:
+    """What each token reads, whatever the shape; ends read ∎, padding is empty."""
     strings = tf.where(ids == END, "∎", tokenizer.pieces(ids))
     return tf.where(ids == PADDING, "", strings)

@@ -18,7 +18,7 @@ import multiprocessing.pool
 import os
 import pathlib
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,21 +75,16 @@ class ClassFolders(LabelledPictures):
         # Mixed, so that the first few examples are of several classes.
         examples = sorted(examples, key=lambda example: rank(example[0].name))
         pictures = [picture for picture, _ in examples]
-        rows = tf.data.Dataset.from_tensor_slices(
-            {
-                "id": [picture.name for picture in pictures],
-                "label": [label for _, label in examples],
-                "file": [str(picture.file) for picture in pictures],
-                "offset": [picture.offset for picture in pictures],
-                "size": [picture.size for picture in pictures],
-            }
-        )
-        return rows.batch(64).map(_read, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
+        columns = {
+            "id": [picture.name for picture in pictures],
+            "label": [label for _, label in examples],
+        }
+        return read_pictures(pictures, columns)
 
     @functools.cached_property
     def _examples(self) -> dict[str, list[tuple[Picture, str]]]:
         folder = data_path(self.data_dir, "pictures in one folder a class")
-        found = sorted(_find(folder), key=lambda picture: picture.name)
+        found = sorted(find_pictures(folder), key=lambda picture: picture.name)
         if not found:
             raise UserError(f"{folder}: there is no picture ({', '.join(EXTENSIONS)}) in it")
         damage = find_damage(folder, found)
@@ -109,7 +104,7 @@ class ClassFolders(LabelledPictures):
         return examples
 
 
-def _find(folder: pathlib.Path) -> Iterator[Picture]:
+def find_pictures(folder: pathlib.Path) -> Iterator[Picture]:
     """Every picture below ``folder``, hidden files left out."""
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -212,11 +207,23 @@ def _write(index: pathlib.Path, content: str) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _read(rows: dict) -> dict:
-    """Reads the pictures of a batch of rows, in a dataset's graph."""
-    where = [rows["file"], rows["offset"], rows["size"]]
-    image = tf.ensure_shape(tf.numpy_function(_read_stretches, where, tf.string), (None,))
-    return {"id": rows["id"], "image": image, "label": rows["label"]}
+def read_pictures(
+    pictures: Sequence[Picture], columns: Mapping[str, Sequence[str]]
+) -> tf.data.Dataset:
+    """Examples with the bytes of each picture as ``image``, beside the other columns."""
+    where = {
+        "file": [str(picture.file) for picture in pictures],
+        "offset": [picture.offset for picture in pictures],
+        "size": [picture.size for picture in pictures],
+    }
+
+    def read(rows: dict, where: dict) -> dict:
+        stretches = [where["file"], where["offset"], where["size"]]
+        image = tf.numpy_function(_read_stretches, stretches, tf.string)
+        return rows | {"image": tf.ensure_shape(image, (None,))}
+
+    rows = tf.data.Dataset.from_tensor_slices((dict(columns), where)).batch(64)
+    return rows.map(read, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
 
 
 def _read_stretches(files: np.ndarray, offsets: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -38,9 +38,10 @@ class PixelArrays(LabelledPictures):
             raise UserError(f"too few examples: none is left for the split {split!r}")
         columns = {"id": pictures.ids, "image": pictures.pixels, "label": pictures.labels}
         dataset = tf.data.Dataset.from_tensor_slices(columns).batch(256)
-        return dataset.map(_encode, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
+        return dataset.map(encode, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
 
 
-def _encode(batch: dict) -> dict:
+def encode(batch: dict) -> dict:
+    """uint8 pixels ``image`` [batch, height, width, channels] → the bytes of PNG files."""
     # Not compressed: these files live no longer than until they are decoded again.
     return batch | {"image": tf.io.encode_png(batch["image"], compression=0)}

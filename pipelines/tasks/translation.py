@@ -5,82 +5,34 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import textwrap
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import numpy as np
 from keras import ops
 
 from models.layers.reserved_tokens import BEGIN, END, PADDING
-from pipelines.engine.application import UserError
 from pipelines.engine.bootstrap import SummedFigure, mean, ratio
-from pipelines.tasks.decoding import Search, Wishes, decode
-from pipelines.tasks.task import Evaluation, Figure, Scores, Task
+from pipelines.tasks.decoding import Wishes, decode
+from pipelines.tasks.task import Evaluation, Figure, Scores
 from pipelines.tasks.text_metrics import corpus_bleu
+from pipelines.tasks.writing import Writing, plain_text
 
 HEAT_MAPS = 4
 MISTAKES = 12
 
 
-@keras.saving.register_keras_serializable(package="zoo")
-class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy with 1 - ε + ε / V of the probability at the target and ε / V at all others.
-
-    After Szegedy et al.: Rethinking the Inception Architecture for Computer Vision, 2016,
-    https://arxiv.org/abs/1512.00567, section 7, for [...] ids and [..., V] logits.
-
-    Args:
-        smoothing: ε.
-    """
-
-    def __init__(self, smoothing: float, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.smoothing = smoothing
-
-    def call(self, y_true, y_pred):
-        true = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
-        if not self.smoothing:
-            return true
-        # -log p = log ∑ exp - logit, and so its mean over all tokens needs no softmax.
-        even = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)
-        return (1 - self.smoothing) * true + self.smoothing * even
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "smoothing": self.smoothing}
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Translation(Search, Task):
-    """Cross-entropy of the next token in training; beam search in answers.
+class Translation(Writing):
+    """A text is answered with the texts that most probably translate it.
 
-    Padding has weight 0 in the loss and in the accuracy, which are means over real tokens. The
-    defaults of the search are those of Vaswani et al. 2017, section 6.1; its other options are
-    explained in ``Search``.
-
-    Args:
-        label_smoothing: ε, the share of the target's probability that training spreads over all
-            tokens.
+    The defaults of the search are those of Vaswani et al. 2017, section 6.1.
     """
 
-    label_smoothing: float = 0.0
     beam_width: int = 4
     answers: int = 4
     length_penalty: float = 0.6
     length_normalization: Literal["power", "gnmt"] = "gnmt"
-
-    def __post_init__(self) -> None:
-        """Raises UserError for numbers that no search and no loss can have."""
-        super().__post_init__()
-        if not 0 <= self.label_smoothing < 1:
-            raise UserError(
-                f"--task.label_smoothing must be at least 0 and below 1, not {self.label_smoothing}"
-            )
-
-    def compile_arguments(self) -> dict[str, Any]:
-        return {
-            "loss": SmoothedCrossentropy(self.label_smoothing, reduction="mean_with_sample_weight"),
-            "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
-        }
 
     def respond(self, model: keras.Model, features: dict, wishes: Wishes | None = None) -> dict:
         """``source`` [B, S] ids → what ``decode`` returns, and ``truncated`` [B] bool.
@@ -130,7 +82,7 @@ class Translation(Search, Task):
         from sacrebleu.metrics import CHRF
 
         written = _best(answers)
-        references = [_text(target) for target in examples["target"]]
+        references = [plain_text(target) for target in examples["target"]]
         wrong = np.array([a != b for a, b in zip(written, references, strict=True)], float)
         summed = {"bleu": corpus_bleu(written, references), "exact_match": mean(1 - wrong)}
         if not any(len(reference.split()) > 1 for reference in references):
@@ -200,14 +152,14 @@ def _worst_mistakes(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
     from sacrebleu.metrics import BLEU, CHRF
 
     written = _best(evaluation.answers)
-    references = [_text(target) for target in evaluation.examples["target"]]
+    references = [plain_text(target) for target in evaluation.examples["target"]]
     wrong = np.flatnonzero(evaluation.scores.errors)
     likeness = [CHRF().sentence_score(written[i], [references[i]]).score for i in wrong]
     order = np.argsort(likeness, kind="stable")[:MISTAKES]
     rows = [
         [
             textwrap.fill(text, 44)
-            for text in (_text(evaluation.examples["source"][i]), references[i], written[i])
+            for text in (plain_text(evaluation.examples["source"][i]), references[i], written[i])
         ]
         + [f"{likeness[position]:.0f}"]
         for position, i in zip(order, wrong[order], strict=True)
@@ -240,8 +192,4 @@ def _worst_mistakes(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
 
 
 def _best(answers: dict[str, list]) -> list[str]:
-    return [_text(texts[0]) for texts in answers["texts"]]
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return [plain_text(texts[0]) for texts in answers["texts"]]

@@ -1,0 +1,89 @@
+"""Image captioning: a picture in, sentences that say what is in it out.
+
+Built in are rendered scenes, one to three shapes in a column or a row, which are to be described so
+that the scene can be told from the sentence. With ``--dataset flickr8k --data_dir DIR`` it learns
+from photographs with captions.
+
+    python -m pipelines.image_captioning
+    python -m pipelines.image_captioning --dataset flickr8k --data_dir flickr8k
+
+Served, two signatures:
+
+- ``serving_default``: ``image`` [batch] (JPEG, PNG, GIF or BMP bytes of any size) → ``texts``,
+  ``scores``, ``lengths`` [batch, n], best first, and ``attention`` [batch, n, written tokens, rows,
+  columns], where in the picture each token looked.
+- ``caption``: also asks for ``length_penalty``, ``beam_width``, ``maximum_length``, ``temperature``
+  and ``seed`` [batch]; above temperature 0 it draws at random instead of searching. Also answers
+  ``tokens`` [batch, n, written tokens], what the attention is of.
+"""
+
+from __future__ import annotations
+
+from models.captioning import caption_transformer, show_and_tell, show_attend_tell
+from pipelines.arrange.captioning import arrange
+from pipelines.engine.application import DEFAULT_SIGNATURE, Application, Endpoint, Recipe, Variant
+from pipelines.preprocess.captions import CaptionPreprocessor
+from pipelines.sources.flickr8k import Flickr8k
+from pipelines.sources.scenes import Scenes
+from pipelines.tasks.captioning import Captioning
+from pipelines.tasks.writing import wishing
+
+caption = wishing(
+    Endpoint(),
+    respond=lambda task, model, features, wishes: task.respond(model, features, wishes),
+    answer=lambda preprocessor, response, inputs: (
+        preprocessor.answer(response, inputs) | preprocessor.attending_tokens(response)
+    ),
+)
+
+# Small enough for two cores; the papers' sizes are the builders' defaults.
+SMALL = {
+    "backbone": "convolutional_network",
+    "backbone_options": {"maps": (16, 32, 64, 128)},
+}
+RECURRENT = SMALL | {"units": 128, "embedding_dim": 64}
+ATTENDING = {"stride": 8}
+
+application = Application(
+    name="image_captioning",
+    summary="picture → sentences that describe it",
+    sources={
+        # Shapes fill little of a picture: most places need not be looked at.
+        "scenes": Variant(
+            Scenes, preprocess={"size": 64}, model={"dropout": 0.0, "attention_penalty": 0.0}
+        ),
+        "flickr8k": Variant(
+            Flickr8k,
+            recipe={"epochs": 30, "batch_size": 32, "learning_rate": 1e-3, "patience": 5},
+            preprocess={"size": 128, "minimum_count": 5, "fit": "crop"},
+            arrange={"augment": "crop_flip"},
+            model={"dropout": 0.3, "attention_penalty": 1.0},
+        ),
+    },
+    preprocessor=CaptionPreprocessor,
+    arrange=arrange,
+    task=Captioning,
+    recipe=Recipe(epochs=20, batch_size=64, learning_rate=2e-3, schedule="cosine", clip_norm=1.0),
+    architectures={
+        "caption_transformer": Variant(
+            caption_transformer,
+            recipe={"warmup_steps": 100},
+            model=SMALL | ATTENDING | {"dim": 128, "hidden_dim": 256, "layers": 2, "heads": 4},
+        ),
+        "show_attend_tell": Variant(show_attend_tell, model=RECURRENT | ATTENDING),
+        "show_and_tell": Variant(show_and_tell, model=RECURRENT),
+        # The features of AlexNet's last hidden layer, 4,096 of them.
+        "alexnet_features": Variant(
+            show_and_tell,
+            recipe={"learning_rate": 1e-4},
+            preprocess={"size": 67},
+            model=RECURRENT | {"backbone": "alexnet", "backbone_options": {}},
+        ),
+    },
+    endpoints={DEFAULT_SIGNATURE: Endpoint(), "caption": caption},
+)
+
+if __name__ == "__main__":
+    from pipelines.engine.cli import main
+
+    main(application)

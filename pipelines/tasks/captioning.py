@@ -1,0 +1,181 @@
+"""Captioning: a picture is answered with a sentence, written token by token."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import pathlib
+import textwrap
+from typing import Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+from pipelines.sources.scenes import parse
+from pipelines.tasks.cider import cider_d, words
+from pipelines.tasks.classification import pictures
+from pipelines.tasks.decoding import Wishes, decode
+from pipelines.tasks.task import Evaluation, Figure, Scores
+from pipelines.tasks.writing import Writing, plain_text
+
+SHOWN = 12
+LOOKED_INTO = 3
+WORDS_SHOWN = 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Captioning(Writing):
+    """A picture is answered with the sentences that most probably describe it."""
+
+    maximum_length: int = 40
+    beam_width: int = 3
+    answers: int = 3
+    length_penalty: float = 0.6
+    length_normalization: Literal["power", "gnmt"] = "gnmt"
+
+    def respond(self, model: keras.Model, features: dict, wishes: Wishes | None = None) -> dict:
+        """``image`` [B, height, width, channels] → what ``decode`` returns, with its alignment as
+        ``attention`` [B, n, T, rows, columns]."""
+        response = decode(model, {"image": features["image"]}, self, wishes)
+        alignment = response.pop("alignment")
+        shape = (-1, *alignment.shape[1:3], *model.grid)
+        return response | {"attention": ops.reshape(alignment, shape)}
+
+    def scores(self, answers: dict[str, list], examples: dict[str, list]) -> Scores:
+        """Compares the best texts with all references.
+
+        ``exact_scene`` is the share of captions that describe the very scene, where examples are
+        rendered scenes. ``bleu_1`` to ``bleu_4`` (Papineni et al. 2002) and ``chrf`` (Popović 2015)
+        are sacreBLEU's, of the whole split, lower case, in percent; ``cider_d`` is from 0 to 10,
+        ten times less than usually printed. ``distinct_captions`` is the share of captions that
+        are written for one picture alone; ``distinct_2`` the number of different pairs of
+        neighbouring words by that of all pairs (Li et al. 2016, arXiv:1510.03055).
+        """
+        from sacrebleu.metrics import BLEU, CHRF
+
+        written, references = _best(answers), _references(examples)
+        # Of a different number of references the missing ones are None.
+        streams = list(itertools.zip_longest(*references))
+        values = {
+            f"bleu_{n}": BLEU(lowercase=True, max_ngram_order=n)
+            .corpus_score(written, streams)
+            .score
+            for n in range(1, 5)
+        }
+        values["chrf"] = CHRF(lowercase=True).corpus_score(written, streams).score
+        values["cider_d"] = float(cider_d(written, references).mean())
+        values |= _diversity(written)
+        if "scene" not in examples:
+            sentence = CHRF(lowercase=True)
+            likeness = [
+                sentence.sentence_score(caption, known).score
+                for caption, known in zip(written, references, strict=True)
+            ]
+            return Scores(values, "1 - chrF of the caption", 1 - np.array(likeness) / 100)
+        scenes = [plain_text(scene) for scene in examples["scene"]]
+        right = [
+            str(parse(caption)) == scene for caption, scene in zip(written, scenes, strict=True)
+        ]
+        values = {"exact_scene": float(np.mean(right)), **values}
+        return Scores(values, "caption of another scene (0 or 1)", 1 - np.array(right, float))
+
+    def figures(self, evaluation: Evaluation, folder: pathlib.Path) -> list[Figure]:
+        """Pictures with their captions, and where the model looked as it wrote some of them."""
+        return [_draw_captions(evaluation, folder), self._draw_attention(evaluation, folder)]
+
+    def _draw_attention(self, evaluation: Evaluation, folder: pathlib.Path) -> Figure:
+        from matplotlib.figure import Figure as Canvas
+
+        chosen = _spread(len(evaluation.examples["id"]), LOOKED_INTO)
+        pixels = _pixels(evaluation, chosen)
+        preprocessor = evaluation.preprocessor
+        response = self.respond(evaluation.model, preprocessor.model_inputs({"image": pixels}))
+        attention = ops.convert_to_numpy(response["attention"])[:, 0]
+        lines = [pieces[:WORDS_SHOWN] for pieces in preprocessor.pieces(response)]
+
+        columns = max(map(len, lines)) + 1
+        canvas = Canvas(figsize=(1.15 * columns, 1.4 * len(chosen)), layout="constrained")
+        grid = canvas.subplots(len(chosen), columns, squeeze=False)
+        for axes in grid.flat:
+            axes.axis("off")
+        for row, picture, maps, pieces in zip(grid, pixels, attention, lines, strict=True):
+            height, width = picture.shape[:2]
+            row[0].imshow(np.squeeze(picture), cmap="gray", vmin=0, vmax=255)
+            for axes, weights, piece in zip(row[1:], maps, pieces, strict=False):
+                axes.imshow(np.squeeze(picture), cmap="gray", vmin=0, vmax=255)
+                axes.imshow(
+                    weights / max(weights.max(), 1e-9),
+                    cmap="gray",
+                    alpha=0.65,
+                    extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+                    interpolation="bilinear",
+                )
+                axes.set_title(piece, fontsize=9)
+        canvas.savefig(folder / "attention.png", dpi=110)
+        return Figure(
+            "attention.png",
+            "Attention",
+            "Where the model looked as it wrote each word: the lighter, the more, by the lightest "
+            "place of each word. ∎ is the end of a caption.",
+        )
+
+
+def _draw_captions(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
+    """Draws pictures under their captions, the worst in the upper half."""
+    from matplotlib.figure import Figure as Canvas
+    from sacrebleu.metrics import BLEU
+
+    errors = evaluation.scores.errors
+    worst = np.argsort(-errors, kind="stable")[: SHOWN // 2]
+    chosen = list(dict.fromkeys([*worst, *_spread(len(errors), SHOWN)]))[:SHOWN]
+    written, references = _best(evaluation.answers), _references(evaluation.examples)
+    columns = 4
+    rows = -(-len(chosen) // columns)
+    canvas = Canvas(figsize=(3.6 * columns, 3.9 * rows), layout="constrained")
+    grid = canvas.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for axes, example, picture in zip(grid, chosen, _pixels(evaluation, chosen), strict=False):
+        axes.imshow(np.squeeze(picture), cmap="gray", vmin=0, vmax=255)
+        true = textwrap.fill(f"true: {references[example][0]}", 44)
+        given = textwrap.fill(written[example], 44)
+        axes.set_title(f"{given}\n({true})", fontsize=8)
+    canvas.savefig(folder / "captions.png", dpi=110)
+    metric = BLEU(lowercase=True)
+    metric.corpus_score(written, list(itertools.zip_longest(*references)))
+    return Figure(
+        "captions.png",
+        "Captions",
+        f"The {len(worst)} captions of {evaluation.split} with the largest errors, then others; "
+        f"below each, one that is true. BLEU's signature: `{metric.get_signature()}`.",
+    )
+
+
+def _pixels(evaluation: Evaluation, chosen) -> np.ndarray:
+    """The pictures of the examples at these places, as the model sees them: uint8."""
+    names = [plain_text(evaluation.examples["id"][place]) for place in chosen]
+    encoded = pictures(evaluation.source, evaluation.split, set(names))
+    found = evaluation.preprocessor.features({"image": [encoded[name] for name in names]})
+    return ops.convert_to_numpy(found["image"])
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """Up to ``wanted`` of ``count`` places, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, wanted).astype(int)).tolist()
+
+
+def _diversity(written: list[str]) -> dict[str, float]:
+    pairs = [pair for caption in written for pair in itertools.pairwise(words(caption))]
+    return {
+        "distinct_captions": len(set(written)) / len(written),
+        "distinct_2": len(set(pairs)) / max(len(pairs), 1),
+    }
+
+
+def _best(answers: dict[str, list]) -> list[str]:
+    return [plain_text(texts[0]) for texts in answers["texts"]]
+
+
+def _references(examples: dict[str, list]) -> list[list[str]]:
+    return [plain_text(captions).split("\n") for captions in examples["captions"]]

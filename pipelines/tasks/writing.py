@@ -1,0 +1,119 @@
+"""Writing: what tasks share whose answers are texts, written token by token."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from pipelines.engine.application import Endpoint, UserError
+from pipelines.engine.lazy import tensorflow as tf
+from pipelines.tasks.decoding import Search, Wishes
+from pipelines.tasks.task import Task
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross-entropy with 1 - ε + ε / V of the probability at the target and ε / V at all others.
+
+    After Szegedy et al.: Rethinking the Inception Architecture for Computer Vision, 2016,
+    https://arxiv.org/abs/1512.00567, section 7, for [...] ids and [..., V] logits.
+
+    Args:
+        smoothing: ε.
+    """
+
+    def __init__(self, smoothing: float, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.smoothing = smoothing
+
+    def call(self, y_true, y_pred):
+        true = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+        if not self.smoothing:
+            return true
+        # -log p = log ∑ exp - logit, and so its mean over all tokens needs no softmax.
+        even = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)
+        return (1 - self.smoothing) * true + self.smoothing * even
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "smoothing": self.smoothing}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Writing(Search, Task):
+    """Cross-entropy of the next token in training; a search of ``decoding.py`` in answers.
+
+    Padding has weight 0 in the loss and in the accuracy, which are means over real tokens. The
+    options of the search are explained in ``Search``.
+
+    Args:
+        label_smoothing: ε, the share of the target's probability that training spreads over all
+            tokens.
+    """
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises UserError for numbers that no search and no loss can have."""
+        super().__post_init__()
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(
+                f"--task.label_smoothing must be at least 0 and below 1, not {self.label_smoothing}"
+            )
+
+    def compile_arguments(self) -> dict[str, Any]:
+        return {
+            "loss": SmoothedCrossentropy(self.label_smoothing, reduction="mean_with_sample_weight"),
+            "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
+        }
+
+
+def wishing(default: Endpoint, respond: Callable, answer: Callable) -> Endpoint:
+    """A signature that also asks for what each row wishes, as in ``Wishes``.
+
+    Its samples are searched and drawn in turn.
+
+    Args:
+        default: the signature without wishes.
+        respond: task, model, features, wishes → named numbers.
+        answer: preprocessor, numbers, raw inputs → what the client reads.
+    """
+    dtypes = Wishes(tf.float32, tf.int32, tf.int32, tf.float32, tf.int32)._asdict()
+
+    def wished(task: Writing, model: keras.Model, features: dict) -> dict:
+        inputs = {name: value for name, value in features.items() if name not in dtypes}
+        return respond(task, model, inputs, Wishes(*(features[name] for name in dtypes)))
+
+    def samples(preprocessor: Any, raw: dict) -> dict[str, tf.Tensor]:
+        inputs = default.samples(preprocessor, raw)
+        number = tf.range(tf.shape(next(iter(inputs.values())))[0])
+        wishes = Wishes(
+            length_penalty=tf.ones_like(number, tf.float32),
+            beam_width=tf.fill(tf.shape(number), 2),
+            maximum_length=tf.fill(tf.shape(number), 64),
+            temperature=0.8 * tf.cast(number % 2, tf.float32),
+            seed=number,
+        )
+        return inputs | wishes._asdict()
+
+    return dataclasses.replace(
+        default,
+        inputs=lambda preprocessor: (
+            default.inputs(preprocessor)
+            | {name: tf.TensorSpec([None], dtype) for name, dtype in dtypes.items()}
+        ),
+        features=lambda preprocessor, batch: (
+            default.features(preprocessor, batch) | {name: batch[name] for name in dtypes}
+        ),
+        respond=wished,
+        answer=answer,
+        samples=samples,
+    )
+
+
+def plain_text(value: bytes | str) -> str:
+    """A string of TensorFlow's, or of Python's, as Python's."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

@@ -284,3 +284,16 @@ def test_learning_rate_schedules() -> None:
     assert [float(warm(step)) for step in range(5)] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
     again = type(warm).from_config(warm.get_config())
     assert float(again(1)) == pytest.approx(0.05)
+
+
+def test_recipe_sets_the_momentum_of_running_statistics() -> None:
+    def momenta(*options: str) -> set[float]:
+        arguments = ["--architecture", "mobilenet_v3_small", *options]
+        configuration, _ = parse(load_application("image_classification"), arguments)
+        model_arguments = {"input_shape": (32, 32, 3), "num_classes": 2}
+        model = assemble(configuration).learner(model_arguments).build()
+        norms = [n for n in model.layers if isinstance(n, keras.layers.BatchNormalization)]
+        return {layer.momentum for layer in norms}
+
+    assert momenta() == {0.9}
+    assert momenta("--normalization_momentum", "null") == {0.999}

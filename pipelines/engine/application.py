@@ -55,6 +55,10 @@ class Recipe:
             after so many epochs up to it (Vaswani et al. 2017, section 6.1, average five
             checkpoints); 1: no mean.
         patience: epochs without a better ``monitor`` after which training stops; none: never.
+        normalization_momentum: how much of its running statistics batch normalization keeps a
+            step, in place of the architecture's own share; none: that one. After n steps at
+            momentum m a share m^n of them is what they began with, and answers are given with
+            them: the published 0.99 and 0.999 are for runs of 10,000 steps and more.
         mixed_precision: number format of the layers' arithmetic; weights stay float32.
         steps_per_execution: steps that run between two looks at the callbacks.
         seed: of the initial weights, the order of examples, augmentation and dropout.
@@ -74,6 +78,7 @@ class Recipe:
     monitor: str = "val_loss"
     averaged_epochs: int = 1
     patience: int | None = None
+    normalization_momentum: float | None = None
     mixed_precision: Literal["float32", "bfloat16", "float16"] = "float32"
     steps_per_execution: int = 1
     seed: int = 0
@@ -87,11 +92,10 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value < bound:
                 raise UserError(f"--{name} must be at least {bound}, not {value}")
-        for name in ("beta_1", "beta_2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(
-                    f"--{name} must be at least 0 and below 1, not {getattr(self, name)}"
-                )
+        for name in ("beta_1", "beta_2", "normalization_momentum"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise UserError(f"--{name} must be at least 0 and below 1, not {value}")
         for name in ("learning_rate", "epsilon", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not value > 0:

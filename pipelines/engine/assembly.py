@@ -41,10 +41,22 @@ class Assembly:
 
     def learner(self, model_arguments: dict[str, Any]) -> Learner:
         """What is fitted, given what the builder must know of the data."""
-        build = functools.partial(self.builder, **model_arguments)
-        if self.transfer is None:
-            return Learner(build)
-        return self.transfer.learner(build, self.configuration.recipe)
+        recipe = self.configuration.recipe
+
+        def build() -> keras.Model:
+            model = self.builder(**model_arguments)
+            if recipe.normalization_momentum is not None:
+                set_normalization_momentum(model, recipe.normalization_momentum)
+            return model
+
+        return Learner(build) if self.transfer is None else self.transfer.learner(build, recipe)
+
+
+def set_normalization_momentum(model: keras.Model, momentum: float) -> None:
+    """How much of their running statistics the model's batch normalizations keep a step."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = momentum
 
 
 def assemble(configuration: Configuration) -> Assembly:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import zipfile
 from typing import Any
 
 import keras
 
-from pipelines.engine.application import UserError
 from pipelines.engine.assembly import Assembly, assemble
 from pipelines.engine.data import raw_batches
 from pipelines.engine.lazy import tensorflow as tf
@@ -104,8 +102,4 @@ def open_run(path: str | os.PathLike) -> OpenRun:
     run.require_finished()
     assembly = assemble(run.configuration)
     assembly.preprocessor.restore(run.preprocessor_folder)
-    try:
-        model = keras.saving.load_model(run.model_file, compile=False)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{run.model_file} is damaged and cannot be read: {error}") from None
-    return OpenRun(run, assembly, model)
+    return OpenRun(run, assembly, run.load_model())

@@ -218,6 +218,11 @@ class ImagePreprocessor(Preprocessor):
         self.mean = np.array(learned["mean"])
         self.covariance = np.array(learned["covariance"])
 
+    def adopt(self, folder: pathlib.Path) -> None:
+        labels, counts = self.labels, self.counts
+        self.restore(folder)
+        self.labels, self.counts = labels, counts
+
     def _kind(self, images):
         """[batch] encoded pictures → int32 [batch]: which of the readers below; -1: none."""
 

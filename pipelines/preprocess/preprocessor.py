@@ -42,6 +42,14 @@ class Preprocessor:
         """Numbers of ``Task.respond`` → what a person wants to read: labels, text, offsets."""
         return response
 
+    def adopt(self, folder: pathlib.Path) -> None:
+        """Takes over what another model's weights expect of their inputs, after ``fit``.
+
+        Args:
+            folder: where the preprocessor of that model was saved.
+        """
+        raise NotImplementedError
+
     @property
     def signature(self) -> dict[str, tf.TensorSpec]:
         """The raw inputs as a client sends them, batch dimension first and open."""

@@ -145,6 +145,8 @@ class Application:
         task: the class of the loss, the metrics and the answer.
         recipe: how a model is fitted unless a source or an architecture says otherwise.
         architectures: the builders, by name; the first is the default.
+        transfer: ways to start from a backbone that has learned elsewhere, by name, none of them by
+            default; what a way changes of ``arrange`` cannot be otherwise with it.
         endpoints: the signatures of the export.
     """
 
@@ -156,6 +158,7 @@ class Application:
     task: type
     recipe: Recipe
     architectures: Mapping[str, Variant]
+    transfer: Mapping[str, Variant] = dataclasses.field(default_factory=dict)
     endpoints: Mapping[str, Endpoint] = dataclasses.field(
         default_factory=lambda: {DEFAULT_SIGNATURE: Endpoint()}
     )

@@ -18,7 +18,7 @@ import keras
 
 from pipelines.engine.data import training_data
 from pipelines.engine.run import Run
-from pipelines.engine.train import fit
+from pipelines.engine.train import Learner, fit
 from tests.benchmarks.bare_fit import WARM_UP, BareFit, Case, cases, silence
 from tests.benchmarks.comparison import Comparison
 
@@ -52,7 +52,7 @@ def step_times(case: Case) -> tuple[tuple[float, ...], tuple[float, ...]]:
         path = pathlib.Path(folder, "run")
         run = Run.create(path, assembly.configuration, assembly.preprocessor.save)
         fit(
-            lambda: assembly.builder(**data.model_arguments),
+            Learner(lambda: assembly.builder(**data.model_arguments)),
             assembly.task,
             assembly.configuration.recipe,
             data,

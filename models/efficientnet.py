@@ -35,6 +35,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from models.layers.byte_pixels import BytePixels
 from models.layers.features import Strides, stride_map
 from models.layers.normalization import ChannelNormalization
 from models.layers.official_weights import Published, initialised
@@ -214,7 +215,7 @@ def efficientnet(
     """
     width, depth, dropout = SCALES[scale]
     inputs = picture_input("EfficientNet", input_shape, SMALLEST_SIDE)
-    x = standardised(inputs)
+    x = standardised(BytePixels(name="pixels")(inputs))
     x = layers.ZeroPadding2D(halving_padding(x, 3), name="stem_conv_pad")(x)
     x = layers.Conv2D(
         rounded(STEM * width),

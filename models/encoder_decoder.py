@@ -29,7 +29,7 @@ state 384 million parameters; with their sizes there are 384,112,000 here. The o
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -298,82 +298,73 @@ class AttentionEncoderDecoder(RecurrentEncoderDecoder):
         return self.attention(query, memory["values"], memory["keys"], memory["mask"])
 
 
-def sequence_to_sequence(
-    source_vocabulary_size: int = 30_000,
-    target_vocabulary_size: int = 30_000,
+def plain_encoder_decoder(
+    name: str,
+    context: bool,
+    source_vocabulary_size: int,
+    target_vocabulary_size: int,
     *,
     units: int = 256,
     embedding_dim: int = 64,
     depth: int = 1,
     dropout: float = 0.0,
+    cell: Cell,
+) -> keras.Model:
+    """Encoder–decoder without attention.
+
+    Args:
+        name: of the model.
+        context: whether the decoder sees the encoder's last state at every step.
+        source_vocabulary_size: number of source token ids, the reserved ones included.
+        target_vocabulary_size: number of target token ids, the reserved ones included.
+        units: size of each cell of encoder and decoder.
+        embedding_dim: size of the token embeddings of both languages.
+        depth: layers of the encoder, and as many of the decoder.
+        dropout: share of embeddings and readout that is dropped in training.
+        cell: the recurrent cell of encoder and decoder.
+
+    Returns:
+        An uncompiled, built model.
+    """
+    return _built(PlainEncoderDecoder(**locals()))
+
+
+def sequence_to_sequence(
+    source_vocabulary_size: int = 30_000,
+    target_vocabulary_size: int = 30_000,
+    *,
     cell: Cell = "lstm",
+    **options: Any,
 ) -> keras.Model:
     """Encoder–decoder that hands over its states once (Sutskever, Vinyals, Le 2014, section 2).
 
     Args:
         source_vocabulary_size: number of source token ids, the reserved ones included.
         target_vocabulary_size: number of target token ids, the reserved ones included.
-        units: size of each cell of encoder and decoder.
-        embedding_dim: size of the token embeddings of both languages.
-        depth: layers of the encoder, and as many of the decoder.
-        dropout: share of embeddings and readout that is dropped in training.
         cell: the recurrent cell of encoder and decoder.
-
-    Returns:
-        An uncompiled, built model.
+        options: of ``plain_encoder_decoder``.
     """
-    return _built(
-        PlainEncoderDecoder(
-            source_vocabulary_size=source_vocabulary_size,
-            target_vocabulary_size=target_vocabulary_size,
-            units=units,
-            embedding_dim=embedding_dim,
-            depth=depth,
-            dropout=dropout,
-            cell=cell,
-            context=False,
-            name="sequence_to_sequence",
-        )
-    )
+    sizes = (source_vocabulary_size, target_vocabulary_size)
+    return plain_encoder_decoder("sequence_to_sequence", False, *sizes, cell=cell, **options)
 
 
 def rnn_encoder_decoder(
     source_vocabulary_size: int = 15_000,
     target_vocabulary_size: int = 15_000,
     *,
-    units: int = 256,
-    embedding_dim: int = 64,
-    depth: int = 1,
-    dropout: float = 0.0,
     cell: Cell = "gru",
+    **options: Any,
 ) -> keras.Model:
     """Encoder–decoder that sees a summary at every step (Cho et al. 2014, section 2.2).
 
     Args:
         source_vocabulary_size: number of source token ids, the reserved ones included.
         target_vocabulary_size: number of target token ids, the reserved ones included.
-        units: size of each cell of encoder and decoder.
-        embedding_dim: size of the token embeddings of both languages.
-        depth: layers of the encoder, and as many of the decoder.
-        dropout: share of embeddings and readout that is dropped in training.
         cell: the recurrent cell of encoder and decoder.
-
-    Returns:
-        An uncompiled, built model.
+        options: of ``plain_encoder_decoder``.
     """
-    return _built(
-        PlainEncoderDecoder(
-            source_vocabulary_size=source_vocabulary_size,
-            target_vocabulary_size=target_vocabulary_size,
-            units=units,
-            embedding_dim=embedding_dim,
-            depth=depth,
-            dropout=dropout,
-            cell=cell,
-            context=True,
-            name="rnn_encoder_decoder",
-        )
-    )
+    sizes = (source_vocabulary_size, target_vocabulary_size)
+    return plain_encoder_decoder("rnn_encoder_decoder", True, *sizes, cell=cell, **options)
 
 
 def bahdanau_attention(

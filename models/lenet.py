@@ -98,6 +98,9 @@ class TableConvolution(layers.Layer):
         activation: the function applied to the output.
     """
 
+    # What Keras's convolutions call it; so a place of the map knows which pixels it sees.
+    kernel_size, strides, padding = (5, 5), (1, 1), "valid"
+
     def __init__(self, table, activation=None, **kwargs):
         super().__init__(**kwargs)
         self.table = tuple(tuple(maps) for maps in table)
@@ -133,6 +136,8 @@ class TableConvolution(layers.Layer):
 @keras.saving.register_keras_serializable(package="zoo")
 class Subsampling(layers.Layer):
     """Halves the sides: the sum of 2x2 pixels times a trained coefficient plus a bias, by map."""
+
+    pool_size, strides, padding = (2, 2), (2, 2), "valid"
 
     def __init__(self, activation=None, **kwargs):
         super().__init__(**kwargs)

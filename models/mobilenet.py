@@ -29,6 +29,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from models.layers.byte_pixels import BytePixels
 from models.layers.features import Strides, stride_map
 from models.layers.official_weights import Published, initialised
 from models.layers.picture import halving_padding, picture_input
@@ -336,7 +337,7 @@ def mobilenet_v3(
     rows, hidden = {"small": (SMALL, 1024), "large": (LARGE, 1280)}[size]
     inputs = picture_input("MobileNetV3", input_shape, SMALLEST_SIDE)
     # In float32, whatever the model computes in: so the weights were trained.
-    x = inputs * float(np.float32(1 / 127.5)) - 1.0
+    x = BytePixels(name="pixels")(inputs) * float(np.float32(1 / 127.5)) - 1.0
     x = normalised_convolution(
         x, 16, 3, "conv", "conv_bn", activation(True, "conv_activation"), stride=2
     )

@@ -1,7 +1,8 @@
 """``python -m pipelines.compare RUN RUN ...``: evaluated runs side by side, with intervals.
 
-The interval of a run's mean error, and of its difference to the first run on the same examples, is
-the 95 % percentile bootstrap over examples (Efron and Tibshirani 1993, chapter 13).
+The intervals of a run's figures, and of their differences to those of the first run, are the 95 %
+percentile bootstrap over the examples that all runs have answered; for a difference, the examples
+of both runs are drawn together (paired).
 """
 
 from __future__ import annotations
@@ -10,21 +11,21 @@ import argparse
 import functools
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.engine.application import UserError
+from pipelines.engine.application import UserError, load_application
+from pipelines.engine.bootstrap import SummedFigure, interval, mean, spelled
 from pipelines.engine.cli import run_command
 from pipelines.engine.configuration import flatten
 from pipelines.engine.run import Run
 
-RESAMPLES = 2000
 
-
-def errors_by_id(run: Run, split: str) -> dict[str, float]:
-    """The error of every evaluated example; UserError if the split was not evaluated."""
+def predictions(run: Run, split: str) -> dict[str, dict[str, Any]]:
+    """What was written of every evaluated example; UserError if the split was not evaluated."""
     file = run.path / "predictions" / f"{split}.jsonl"
     if not file.exists():
         raise UserError(
@@ -32,16 +33,16 @@ def errors_by_id(run: Run, split: str) -> dict[str, float]:
             f"python -m pipelines.evaluate {run.path} --split {split}"
         )
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    return {row["id"]: row["error"] for row in rows}
+    return {row["id"]: row for row in rows}
 
 
-def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of ``values`` [n]."""
-    random = np.random.default_rng(seed)
-    rows = (random.integers(0, len(values), len(values)) for _ in range(RESAMPLES))
-    means = [values[chosen].mean() for chosen in rows]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+def figures(run: Run, rows: list[dict[str, Any]]) -> dict[str, SummedFigure]:
+    """The mean error and the task's own figures of some evaluated examples."""
+    configuration = run.configuration
+    task = load_application(configuration.application).task(**configuration.task)
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    scores = task.scores(answers=columns, examples=columns)
+    return {**scores.summed, "mean error": mean(np.array(columns["error"]))}
 
 
 def compare(paths: list[str], split: str) -> Table:
@@ -54,18 +55,23 @@ def compare(paths: list[str], split: str) -> Table:
     applications = {run.configuration.application for run in runs}
     if len(applications) > 1:
         raise UserError(f"runs of different applications: {', '.join(sorted(applications))}")
-    errors = [errors_by_id(run, split) for run in runs]
-    common = sorted(set.intersection(*(set(e) for e in errors)))
+    answered = [predictions(run, split) for run in runs]
+    common = sorted(set.intersection(*map(set, answered)))
     if not common:
         raise UserError(f"the runs have no {split} example in common")
     table = Table("", *(run.path.name for run in runs), title=f"{split}: {len(common):,} examples")
+    measured = [
+        figures(run, [rows[name] for name in common])
+        for run, rows in zip(runs, answered, strict=True)
+    ]
     for name in runs[0].scores[split]:
-        values = [run.scores[split].get(name) for run in runs]
-        table.add_row(name, *("-" if value is None else f"{value:.4g}" for value in values))
-    columns = np.array([[e[i] for i in common] for e in errors])
-    table.add_row("mean error", *(_with_interval(column) for column in columns))
-    differences = columns - columns[0]
-    table.add_row("against the first", "", *(_with_interval(d) for d in differences[1:]))
+        if name not in (*measured[0], "intervals"):
+            values = [run.scores[split].get(name) for run in runs]
+            table.add_row(name, *("-" if value is None else f"{value:.4g}" for value in values))
+    for name, first in measured[0].items():
+        row = [run.get(name) for run in measured]
+        table.add_row(name, *(spelled(f.value, f.interval()) if f else "-" for f in row))
+        table.add_row("  against the first", "", *(_gain(f, first) if f else "-" for f in row[1:]))
     options = [flatten(json.loads(run.configuration.to_json())) for run in runs]
     for name in dict.fromkeys(name for option in options for name in option):
         values = [option.get(name) for option in options]
@@ -74,9 +80,8 @@ def compare(paths: list[str], split: str) -> Table:
     return table
 
 
-def _with_interval(values: np.ndarray) -> str:
-    low, high = interval(values)
-    return f"{values.mean():.4g} [{low:.4g}, {high:.4g}]"
+def _gain(figure: SummedFigure, first: SummedFigure) -> str:
+    return spelled(figure.value - first.value, interval(figure.gains_over(first)))
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -1,4 +1,10 @@
-"""``python -m pipelines.evaluate RUN``: scores, predictions and report of a finished run."""
+"""``python -m pipelines.evaluate RUN [RUN ...]``: scores, predictions and report of finished runs.
+
+Several runs answer together: with the mean of their probabilities. With --crops they answer with
+the mean over several views of each picture, as AlexNet did: 5 are the picture in the corners and in
+the centre of a larger frame, 10 are these and their mirror images. (Signs, whose mirror image is
+another sign, want 5.)
+"""
 
 from __future__ import annotations
 
@@ -8,18 +14,34 @@ from collections.abc import Sequence
 
 from pipelines.engine.answers import open_run
 from pipelines.engine.cli import print_scores, run_command
-from pipelines.engine.evaluate import evaluate
+from pipelines.engine.evaluate import evaluate, evaluate_together
 
 
 def run(arguments: Sequence[str]) -> None:
     """Does what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.evaluate", description=__doc__)
-    parser.add_argument("run", help="path of a run folder")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="path of a run folder")
     parser.add_argument("--split", default="test", help="train, validation or test")
+    parser.add_argument("--crops", type=int, default=1, help="views of a picture: 1, 5 or 10")
+    parser.add_argument(
+        "--no_inside",
+        action="store_true",
+        help="leave out of an image run's report what goes on inside the network",
+    )
     options = parser.parse_args(arguments)
-    scores = evaluate(open_run(options.run), options.split).scores
-    print_scores(options.split, scores.values, len(scores.errors))
-    print(f"report: {options.run}/report.md")
+    members = [open_run(path) for path in options.runs]
+    name, folder = options.split, members[0].run.path
+    if len(members) == options.crops == 1:
+        evaluation = evaluate(members[0], options.split, look_inside=not options.no_inside)
+    else:
+        name, evaluation = evaluate_together(members, options.split, crops=options.crops)
+        folder /= name
+    print_scores(name, evaluation.scores.values, len(evaluation.scores.errors))
+    print(f"report: {folder}/report.md")
 
 
 main = functools.partial(run_command, run)

@@ -55,6 +55,7 @@ def export_run(
     model_base_path: str | os.PathLike | None = None,
     model_name: str | None = None,
     force: bool = False,
+    jit_compile: bool = False,
 ) -> pathlib.Path:
     """Writes the next version of a run's model.
 
@@ -63,24 +64,31 @@ def export_run(
         model_base_path: the folder of the version folders; by default ``exports/<model_name>``.
         model_name: by default the application's name.
         force: also writes a version whose signatures differ from those of the newest there.
+        jit_compile: whether XLA compiles what decodes. Such a version is only answered by a server
+            with --xla_cpu_compilation_enabled or --xla_gpu_compilation_enabled, and its warm-up
+            requests have every shape compiled.
 
     Returns:
         the version folder.
 
     Raises:
         UserError: for a run that is not finished, signatures that differ, a folder that can't be
-            written.
+            written, a model that decodes nothing and is to be compiled.
     """
     # Only now, so that --help needs no TensorFlow.
     from pipelines.engine.answers import open_run
 
     opened = open_run(run)
     base_path = model_base_path or DEFAULT_BASE_PATH / (model_name or opened.application.name)
+    functions = opened.functions(jit_compile=jit_compile)
+    # Not all of the model's: what only training needs stays behind.
+    used = {id(variable): variable for f in functions.values() for variable in f.variables}
     return export_functions(
-        opened.functions(),
+        functions,
         base_path,
-        trackables=[*(variable.value for variable in opened.model.variables), *opened.trackables],
+        trackables=[*used.values(), *opened.trackables],
         samples=opened.sample_inputs(),
+        warm_up=list(opened.inputs_of_every_shape()) if jit_compile else (),
         labels=getattr(opened.preprocessor, "labels", ()),
         force=force,
     )
@@ -92,6 +100,7 @@ def export_functions(
     *,
     trackables: Sequence[Any],
     samples: Samples,
+    warm_up: Sequence[tuple[str, Mapping[str, np.ndarray]]] = (),
     labels: Sequence[str] = (),
     force: bool = False,
 ) -> pathlib.Path:
@@ -103,6 +112,7 @@ def export_functions(
         base_path: the folder of the version folders.
         trackables: the variables, tables and tokenizers that the functions use.
         samples: for each signature a few real inputs, [rows, …] by name: the warm-up requests.
+        warm_up: signatures with the inputs of further warm-up requests.
         labels: the names of the classes.
         force: see ``export_run``.
 
@@ -121,7 +131,8 @@ def export_functions(
             _check_signatures(base_path / str(newest), folder)
         requests = _sample_requests(base_path.name, samples)
         (folder / WARMUP_FILE).parent.mkdir()
-        _write_requests(requests, folder / WARMUP_FILE)
+        further = [_request(base_path.name, *signature_inputs) for signature_inputs in warm_up]
+        _write_requests([*requests, *further], folder / WARMUP_FILE)
         (folder / BATCHING_FILE).write_text(BATCHING_PARAMETERS)
         if labels:
             (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in labels))
@@ -200,20 +211,26 @@ def _read_signatures(folder: pathlib.Path) -> dict[str, str]:
 
 def _sample_requests(model_name: str, samples: Samples) -> list[predict_pb2.PredictRequest]:
     """For each signature a request with the first sample and one with all of them."""
+    return [
+        _request(model_name, signature, {name: values[rows] for name, values in inputs.items()})
+        for signature, inputs in samples.items()
+        for rows in (slice(1), slice(None))
+    ]
+
+
+def _request(
+    model_name: str, signature: str, inputs: Mapping[str, np.ndarray]
+) -> predict_pb2.PredictRequest:
     from tensorflow_serving.apis import predict_pb2
 
     from serving.server import tensors
 
-    requests = []
-    for signature, inputs in samples.items():
-        for rows in (slice(1), slice(None)):
-            request = predict_pb2.PredictRequest()
-            request.model_spec.name = model_name
-            request.model_spec.signature_name = signature
-            for name, values in inputs.items():
-                request.inputs[name].CopyFrom(tensors.encode(values[rows]))
-            requests.append(request)
-    return requests
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = model_name
+    request.model_spec.signature_name = signature
+    for name, values in inputs.items():
+        request.inputs[name].CopyFrom(tensors.encode(values))
+    return request
 
 
 def _write_requests(requests: Sequence[predict_pb2.PredictRequest], path: pathlib.Path) -> None:
@@ -280,8 +297,15 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--force", action="store_true", help="even if the signatures differ from the newest version"
     )
+    parser.add_argument(
+        "--jit_compile",
+        action="store_true",
+        help="compile what decodes by XLA; servers then need --xla_cpu_compilation_enabled",
+    )
     options = vars(parser.parse_args(arguments))
     print(f"exported: {export_run(options.pop('run'), **options)}")
+    if options["jit_compile"]:
+        print("its server needs --xla_cpu_compilation_enabled (on a GPU --xla_gpu_…)")
 
 
 main = functools.partial(run_command, run)

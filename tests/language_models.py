@@ -53,6 +53,13 @@ class Table:
         attention = ops.one_hot(count, memory["mask"].shape[1])
         return logits, {"memory": memory, "read": read, "count": count + 1}, attention
 
+    def __call__(self, inputs, training=False):
+        """Teacher forcing: [B, T, V] logits after the given tokens [B, T]."""
+        kind = np.asarray(inputs["source"])[:, :1] % self.shape[0]
+        given = np.asarray(inputs["target"])
+        step = np.minimum(np.arange(given.shape[1]), self.shape[1] - 1)
+        return ops.convert_to_tensor(np.asarray(self.logits)[kind, step, given])
+
     def score(self, kind, tokens):
         """The log-probability of written tokens, computed anew, in float64."""
         table = np.asarray(self.logits, "float64")[kind % self.shape[0]]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pathlib
+import re
 import shutil
 
 import pytest
+from sacrebleu.metrics import BLEU
 
 from pipelines import compare, evaluate, predict
 from pipelines.engine.application import UserError, load_application
@@ -50,6 +53,15 @@ def test_options_win_over_the_file_wherever_it_stands(tmp_path: pathlib.Path) ->
         assert configuration.architecture == "lenet5_dense"
 
 
+def test_a_source_s_model_options_reach_every_builder_that_takes_them() -> None:
+    application = load_application("machine_translation")
+    for name in ("rnn_encoder_decoder", "bahdanau_attention", "transformer_tiny"):
+        model = parse(application, ["--architecture", name, "--dataset", "text"])[0].model
+        assert model["dropout"] == 0.3
+        assert model.get("units", 256) == 256
+        assert ("shared_embeddings" in model) == name.startswith("transformer")
+
+
 def test_augment_is_short_for_the_arrangement_option() -> None:
     assert read("--augment", "none").arrange == read("--arrange.augment=none").arrange
     assert read("--augment=none").arrange["augment"] == "none"
@@ -71,6 +83,8 @@ def test_configuration_survives_json() -> None:
         (["--epochs", "many"], "--epochs: "),
         (["--epochs", "0"], "--epochs must be at least 1, not 0"),
         (["--learning_rate", "-1"], "--learning_rate must be above 0, not -1"),
+        (["--beta_2", "1"], "--beta_2 must be at least 0 and below 1, not 1.0"),
+        (["--epsilon", "0"], "--epsilon must be above 0, not 0.0"),
         (["--passes", "0"], "--passes must be at least 1, not 0"),
         (["--data_dir", "somewhere"], "--dataset digits takes no --data_dir"),
         (["--resume"], "--resume needs --run NAME"),
@@ -81,6 +95,33 @@ def test_configuration_survives_json() -> None:
 def test_mistake_is_named_with_what_there_is(arguments: list[str], words: str) -> None:
     assert words in refusal(*arguments)
     assert "\n" not in refusal(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "scaling"), [("vgg16", "tf"), ("mobilenet", "bytes"), ("efficientnet_b0", "data")]
+)
+def test_published_weights_take_no_other_pixels_than_their_own(name: str, scaling: str) -> None:
+    expected = load_application(IMAGES).architectures[name].preprocess["scaling"]
+    asked = ("--architecture", name, "--model.weights", "imagenet")
+    assert read(*asked).preprocess["scaling"] == expected
+    assert refusal(*asked, f"--preprocess.scaling={scaling}") == (
+        f"the published weights of {name} need --preprocess.scaling {expected}, not {scaling}"
+    )
+    assert read("--architecture", name, f"--preprocess.scaling={scaling}")
+
+
+@pytest.mark.parametrize(
+    ("name", "scaling", "warned"),
+    [
+        ("efficientnet_b0", "tf", True),
+        ("mobilenet_v3_small", "data", True),
+        ("mobilenet_v3_small", "bytes", False),
+        ("resnet18", "tf", False),
+    ],
+)
+def test_networks_that_scale_bytes_warn_of_other_pixels(name, scaling, warned, caplog) -> None:
+    read("--architecture", name, f"--preprocess.scaling={scaling}")
+    assert (f"{name} expects pixels from 0 to 255" in caplog.text) == warned
 
 
 def test_file_with_an_unknown_name_or_of_another_application_is_refused(tmp_path) -> None:
@@ -248,3 +289,22 @@ def test_compare_shows_runs_side_by_side(command, tmp_path, monkeypatch) -> None
     assert result.status == 0, result.err
     for words in ("accuracy", "mean error", "against the first", "--learning_rate", "one", "two"):
         assert words in result.out
+
+
+def test_compared_translations_have_paired_intervals_of_bleu(command, smoke_run, tmp_path) -> None:
+    first, second = smoke_run("machine_translation"), tmp_path / "better"
+    shutil.copytree(first, second)
+    file = second / "predictions" / "test.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows[::2]:
+        row["texts"][0], row["error"] = row["target"], 0.0
+    file.write_text("\n".join(json.dumps(row) for row in rows))
+    result = command(compare.main, first, second)
+    assert result.status == 0, result.err
+    lines = [line.split() for line in result.out.splitlines()]
+    (gain,) = [after for line, after in itertools.pairwise(lines) if "bleu" in line]
+    written = BLEU().corpus_score([row["texts"][0] for row in rows], [[r["target"] for r in rows]])
+    value, low, high = (float(re.sub(r"[\[\],]", "", cell)) for cell in gain[-4:-1])
+    assert value == pytest.approx(written.score, rel=0.01), "of nothing before"
+    assert low < value < high
+    assert "perplexity" in result.out

@@ -44,6 +44,7 @@ FLAGS = {
     *("model_config_file_poll_wait_seconds", "allow_version_labels_for_unavailable_models"),
     *("enable_batching", "batching_parameters_file", "monitoring_config_file", "ssl_config_file"),
     *("tensorflow_session_config_file", "per_process_gpu_memory_fraction"),
+    "xla_gpu_compilation_enabled",
 }
 
 

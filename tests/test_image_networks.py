@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib
 import math
+import warnings
 from typing import Any
 
 import keras
@@ -15,12 +16,13 @@ from keras import ops
 
 from models.alexnet import alexnet
 from models.convolutional import convolutional_network
-from models.efficientnet import SCALES, compound_scaling
+from models.efficientnet import SCALES, compound_scaling, efficientnet_b0
 from models.inception import googlenet
 from models.layers.features import features
 from models.layers.normalization import LocalResponseNormalization
 from models.layers.picture import halving_padding
 from models.layers.shapes_alone import shapes_alone
+from models.mobilenet import mobilenet_v3_small
 from models.resnet import resnet18, resnet20, resnet50
 from serving.export import export_run
 from tests.conftest import train
@@ -276,6 +278,18 @@ def test_padding_before_a_halving_depends_on_the_side() -> None:
     assert pad(keras.Input((8, 9, 1))) == ((0, 1), (1, 1))
     assert pad(keras.Input((None, 9, 1))) == ((0, 1), (1, 1))
     assert halving_padding(keras.Input((8, 9, 1)), 5) == ((1, 2), (2, 2))
+
+
+@pytest.mark.parametrize("build", [mobilenet_v3_small, efficientnet_b0])
+def test_pixels_between_0_and_1_are_warned_of_where_bytes_are_expected(build) -> None:
+    model = build((32, 32, 3), 2)
+    bytes_ = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype("float32")
+    with pytest.warns(UserWarning, match=r"expects pixels from 0 to 255, none .* above 1"):
+        model({"image": bytes_ / bytes_.max()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model({"image": bytes_})
+        model({"image": 0 * bytes_})  # as black as bytes can be
 
 
 def test_compound_scaling_gives_the_published_networks_rounded() -> None:

@@ -293,3 +293,14 @@ def test_targets_are_indices_that_answer_turns_back_into_labels() -> None:
 def test_labels_are_sorted_as_numbers_if_all_are_numbers() -> None:
     assert sort_labels(["10", "9", "1"]) == ["1", "9", "10"]
     assert sort_labels(["b", "10", "9"]) == ["10", "9", "b"]
+
+
+@pytest.mark.parametrize(("largest", "warned"), [(1, True), (2, False)])
+def test_pictures_written_from_0_to_1_are_warned_of(largest: int, warned: bool, caplog) -> None:
+    pixels = np.random.default_rng(0).integers(0, largest + 1, (2, *SIDES, 3), dtype=np.uint8)
+    rows = {
+        "image": [encoded(Image.fromarray(picture), "PNG") for picture in pixels],
+        "label": ["a", "b"],
+    }
+    ImagePreprocessor(size=SIDES).fit(tf.data.Dataset.from_tensor_slices(rows).batch(2))
+    assert ("no pixel of the training pictures is above 1" in caplog.text) == warned

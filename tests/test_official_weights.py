@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
+import shutil
 from collections.abc import Callable
-from typing import Any
 
 import h5py
 import keras
@@ -22,39 +20,8 @@ from models.mobilenet import mobilenet, mobilenet_v3_small
 from models.resnet import resnet50
 from models.vgg import vgg16
 from pipelines.image_classification import application
-from tests.conftest import run_python
-
-
-@dataclasses.dataclass(frozen=True)
-class Peer:
-    """A builder and what keras.applications builds for the same architecture.
-
-    Args:
-        builder: ``module.function`` in ``models/``.
-        reference: the function of keras.applications.
-        shape: of the pictures, small.
-        own: keywords of the builder.
-        theirs: keywords of the reference.
-    """
-
-    builder: str
-    reference: Callable[..., keras.Model]
-    shape: tuple[int, int, int] = (45, 52, 3)
-    own: dict[str, Any] = dataclasses.field(default_factory=dict)
-    theirs: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def build(self, **keywords) -> keras.Model:
-        module, name = self.builder.split(".")
-        function = getattr(importlib.import_module(f"models.{module}"), name)
-        return function(self.shape, **self.own, **keywords)
-
-    def build_reference(self) -> keras.Model:
-        return self.reference(
-            weights=None, input_shape=self.shape, classifier_activation=None, **self.theirs
-        )
-
-    def __str__(self) -> str:
-        return "-".join([self.builder, *(f"{k}={v}" for k, v in self.own.items())])
+from tests.conftest import run_python, train
+from tests.keras_applications import Peer
 
 
 def narrow(builder: str, reference: Callable, width: float) -> Peer:
@@ -199,10 +166,14 @@ def same_backbone(one: keras.Model, other: keras.Model) -> bool:
     return bool(np.any(last[0])) and np.array_equal(*last)
 
 
-def test_whole_file_is_loaded_and_its_share_told(published, capsys) -> None:
-    model = narrow_mobilenet(weights=str(published / "whole.h5"))
-    count = model.count_params()
-    assert f"weights: {count:,} of {count:,} values (100.0%)" in capsys.readouterr().out
+def test_whole_file_is_loaded_and_its_share_told_once(published, capsys, tmp_path) -> None:
+    file = tmp_path / "official.h5"
+    shutil.copy(published / "whole.h5", file)
+    count = narrow_mobilenet().count_params()
+    for _ in range(3):  # as often as a run builds its network
+        narrow_mobilenet(weights=str(file))
+    told = f"weights: {count:,} of {count:,} values (100.0%) from {file}\n"
+    assert capsys.readouterr().out == told
 
 
 @pytest.mark.parametrize("classes", [1000, 3])
@@ -254,6 +225,23 @@ def test_other_files_are_refused(tmp_path) -> None:
         ValueError, match=r"own.weights.h5 is no weights file of keras.applications"
     ):
         narrow_mobilenet(weights=str(own))
+
+
+def test_command_says_in_a_line_what_is_wrong_with_a_file(published, command, tmp_path) -> None:
+    part = tmp_path / "part.h5"
+    part.write_bytes((published / "whole.h5").read_bytes()[:100_000])
+    options = ("--architecture", "mobilenet", "--preprocess.size=32", "--runs_dir", tmp_path)
+    for file, width, words in (
+        (published / "whole.h5", 0.5, "is not of mobilenet: layer 1 is conv1 (3, 3, 3, 16)"),
+        (part, 0.25, "is damaged or no HDF5 file"),
+    ):
+        given = (f"--model.width={width}", "--model.weights", file)
+        refused = command(train("image_classification"), *options, *given)
+        assert refused.status == 2
+        assert refused.err.startswith("error: the architecture cannot be built so: ")
+        assert words in refused.err
+        assert refused.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [part]
 
 
 def test_variant_without_published_weights_says_so(published) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import datetime
 import gzip
 import importlib
@@ -230,6 +231,58 @@ def test_source_keeps_the_contract(name, data, request):
         source.load("tests")
 
 
+PICTURES = ("digits", "mnist", "class_folders", "cifar_binary", "cifar_folders", "catalogue")
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_some_classes_and_a_few_examples_of_each(name, data, request):
+    prepared = name == "catalogue"
+    folder = request.getfixturevalue("catalogue_folder") if prepared else data
+    whole = SOURCES[name](folder)
+
+    def labels_by_id(split: str, **options) -> dict[bytes, bytes]:
+        for option, value in {"classes": None, "examples_per_class": None, **options}.items():
+            setattr(whole, option, value)
+        return {row["id"]: row["label"] for row in examples(whole, split)}
+
+    every = labels_by_id("train")
+    some = sorted(set(every.values()))[:2]
+    options = {"classes": [label.decode() for label in some]}
+    expected = {id_: label for id_, label in every.items() if label in some}
+    assert list(labels_by_id("train", **options)) == list(expected)
+    few, fewer = (labels_by_id("train", **options, examples_per_class=n) for n in (2, 1))
+    assert set(fewer) < set(few) < set(expected)
+    available = collections.Counter(expected.values())
+    assert collections.Counter(few.values()) == {one: min(2, available[one]) for one in some}
+    assert collections.Counter(fewer.values()) == dict.fromkeys(some, 1)
+    for split in ("validation", "test"):
+        whole_split = [id_ for id_, label in labels_by_id(split).items() if label in some]
+        assert list(labels_by_id(split, **options, examples_per_class=1)) == whole_split
+
+
+def test_a_subset_is_a_function_of_ids_and_seed():
+    def ids(seed: int) -> list[bytes]:
+        source = Digits(classes="3,7", examples_per_class=5, subset_seed=seed)
+        return [row["id"] for row in examples(source, "train")]
+
+    assert ids(0) == ids(0)
+    assert len(ids(0)) == 10
+    assert ids(0) != ids(1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": "3,x"}, "unknown class 'x'; there is: "),
+        ({"classes": "3"}, "expected several, separated by commas"),
+        ({"examples_per_class": 0}, "must be at least 1, not 0"),
+    ],
+)
+def test_a_subset_that_there_cannot_be_is_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        Digits(**options).load("train")
+
+
 def source_classes() -> set[type]:
     modules = [module.name for module in pkgutil.iter_modules(pipelines.sources.__path__)]
     members = [
@@ -410,6 +463,16 @@ def test_truncated_jpeg_is_named_and_skipped_or_refused(data):
     bad.write_bytes(picture(7))
     mended = ClassFolders(data_dir=str(data), strict=True)
     assert sum(len(examples(mended, split)) for split in SPLITS) == 40
+
+
+def test_link_to_nowhere_is_a_damaged_picture(data):
+    class_folders(data)
+    (data / "dog" / "99.jpg").symlink_to(data / "moved away.jpg")
+    source = ClassFolders(data_dir=str(data))
+    assert sum(len(examples(source, split)) for split in SPLITS) == 40
+    (skipped,) = source.skipped
+    assert skipped.startswith("dog/99.jpg: ")
+    assert "No such file" in skipped
 
 
 def test_index_spares_the_second_decoding(data, monkeypatch):

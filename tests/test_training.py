@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
 
@@ -16,8 +18,8 @@ from pipelines.engine.answers import open_run
 from pipelines.engine.application import Recipe, UserError, load_application
 from pipelines.engine.assembly import assemble
 from pipelines.engine.cli import train_run
-from pipelines.engine.configuration import Command, parse
-from pipelines.engine.optimizer import learning_rate
+from pipelines.engine.configuration import Command, Configuration, parse
+from pipelines.engine.optimizer import learning_rate, optimizer
 from pipelines.engine.run import Run, save_arrays
 from pipelines.engine.train import check_devices
 from tests.conftest import ROOT, run_python
@@ -232,6 +234,40 @@ def test_the_transformer_s_schedule() -> None:
     assert float(again(16)) == float(schedule(16))
 
 
+def test_adam_s_constants_are_options_and_the_transformer_s_are_published() -> None:
+    application = load_application("machine_translation")
+
+    def made(*arguments: str) -> keras.optimizers.Optimizer:
+        return optimizer(parse(application, arguments)[0].recipe, total_steps=1)
+
+    plain, keras_s = made(), keras.optimizers.Adam()
+    for name in ("beta_1", "beta_2", "epsilon"):
+        assert getattr(plain, name) == getattr(keras_s, name)
+    for architecture in ("transformer_tiny", "transformer_small", "transformer_base"):
+        published = made("--architecture", architecture)
+        assert (published.beta_1, published.beta_2, published.epsilon) == (0.9, 0.98, 1e-9)
+    options = ("--beta_1=0.5", "--beta_2=0.75", "--epsilon=0.01", "--optimizer=adamw")
+    changed = made(*options)
+    assert (changed.beta_1, changed.beta_2, changed.epsilon) == (0.5, 0.75, 0.01)
+
+
+@pytest.mark.parametrize(("clip_norm", "step"), [(1.0, [0.6, 0.8]), (9.0, [3, 4]), (None, [3, 4])])
+def test_gradients_longer_than_the_limit_are_scaled_down(clip_norm, step) -> None:
+    recipe = Recipe(optimizer="sgd", learning_rate=1.0, clip_norm=clip_norm)
+    weights = [keras.Variable([0.0]), keras.Variable([0.0])]
+    gradients = [keras.ops.convert_to_tensor([value]) for value in (3.0, 4.0)]
+    optimizer(recipe, total_steps=1).apply(gradients, weights)
+    np.testing.assert_allclose([float(weight[0]) for weight in weights], np.negative(step))
+
+
+def test_a_run_older_than_an_option_has_its_default() -> None:
+    configuration, _ = parse(load_application("image_classification"), [])
+    older = json.loads(configuration.to_json())
+    for name in ("beta_1", "beta_2", "epsilon"):
+        del older[name]
+    assert Configuration.from_json(json.dumps(older)) == configuration
+
+
 def test_learning_rate_schedules() -> None:
     recipe = Recipe(learning_rate=0.1, schedule="steps")
     schedule = learning_rate(recipe, total_steps=100)
@@ -248,3 +284,16 @@ def test_learning_rate_schedules() -> None:
     assert [float(warm(step)) for step in range(5)] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
     again = type(warm).from_config(warm.get_config())
     assert float(again(1)) == pytest.approx(0.05)
+
+
+def test_recipe_sets_the_momentum_of_running_statistics() -> None:
+    def momenta(*options: str) -> set[float]:
+        arguments = ["--architecture", "mobilenet_v3_small", *options]
+        configuration, _ = parse(load_application("image_classification"), arguments)
+        model_arguments = {"input_shape": (32, 32, 3), "num_classes": 2}
+        model = assemble(configuration).learner(model_arguments).build()
+        norms = [n for n in model.layers if isinstance(n, keras.layers.BatchNormalization)]
+        return {layer.momentum for layer in norms}
+
+    assert momenta() == {0.9}
+    assert momenta("--normalization_momentum", "null") == {0.999}

@@ -247,6 +247,36 @@ def test_scores_are_sacrebleu_s_of_raw_text():
     assert scores.errors.tolist() == [0, 1]
 
 
+def test_the_figure_that_matters_most_comes_first():
+    words, phrases = ([b"2005-04-03", b"1999-12-31"], [b"a cat", b"the mat"])
+    for target, first in ((words, "exact_match"), (phrases, "bleu")):
+        answers = {"texts": [[text] for text in target]}
+        scores = Translation().scores(answers, {"target": target})
+        assert next(iter(scores.values)) == next(iter(scores.summed)) == first
+
+
+def test_token_accuracy_and_perplexity_leave_out_padding_and_smoothing(model, batch):
+    target = np.array([[4, 5, END, 0, 0], [4, END, 0, 0, 0], [6, 7, 8, 9, END]], "int32")
+    task = Translation(label_smoothing=0.3)
+    assessed = {n: np.asarray(v) for n, v in task.assess(model, batch, target).items()}
+    assert assessed["reference_tokens"].tolist() == [3, 2, 5]
+    texts = {"texts": [[b"x"]] * 3}
+    values = task.scores(texts | assessed, {"target": [b"y"] * 3}).values
+    model.compile(**Translation().compile_arguments())
+    weight = (target != PADDING).astype("float32")
+    plain = model.evaluate(batch, target, sample_weight=weight, verbose=0, return_dict=True)
+    assert values["perplexity"] == pytest.approx(np.exp(plain["loss"]), rel=1e-5)
+    assert values["token_accuracy"] == pytest.approx(plain["token_accuracy"], rel=1e-5)
+    begun = batch["target"][:, :1]
+    forced = task.forced(model, {"source": batch["source"], "target": target})
+    again = task.assess(
+        model,
+        {"source": batch["source"], "target": np.concatenate([begun, target[:, :-1]], axis=1)},
+        target,
+    )
+    np.testing.assert_allclose(forced["scores"], again["reference_scores"], rtol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def copying():
     """A preprocessor and a model that has learned to copy short words, in seconds."""

@@ -9,6 +9,7 @@ each of them gets its own is tested against keras.applications.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import pathlib
@@ -59,12 +60,14 @@ class Loaded:
         values: the number of values read.
         total: the number of values that the model has.
         fresh: why the top was left as it was, or nothing.
+        fresh_layers: the names of the layers with weights in a top that was left as it was.
     """
 
     file: str
     values: int
     total: int
     fresh: str = ""
+    fresh_layers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         share = f"{self.values:,} of {self.total:,} values ({self.values / self.total:.1%})"
@@ -91,8 +94,16 @@ def initialised(
         if published is None:
             raise ValueError(f"no official weights are published for this variant of {model.name}")
         weights = _download(published, headless=model.output_shape[-1] != IMAGENET_CLASSES)
-    print(load_official(model, weights, top))
+    loaded = load_official(model, weights, top)
+    _tell(loaded)
+    model.fresh_layers = loaded.fresh_layers  # which are no part of a backbone
     return model
+
+
+@functools.cache
+def _tell(loaded: Loaded) -> None:
+    """Prints it once, though a run builds its network several times."""
+    print(loaded)
 
 
 def load_official(model: keras.Model, file: str, top: int = 1) -> Loaded:
@@ -127,7 +138,9 @@ def load_official(model: keras.Model, file: str, top: int = 1) -> Loaded:
             fresh = "" if read == len(own) else f"the top is new: {_difference(own, saved, same)}"
     except (OSError, KeyError, RuntimeError) as error:
         raise ValueError(f"{file} is damaged or no HDF5 file: {error}") from None
-    return Loaded(str(file), sum(_size(variables) for _, variables in own[:read]), total, fresh)
+    fresh_layers = tuple(layer.name for layer, _ in own[read:])
+    values = sum(_size(variables) for _, variables in own[:read])
+    return Loaded(str(file), values, total, fresh, fresh_layers)
 
 
 def _download(published: Published, headless: bool) -> str:

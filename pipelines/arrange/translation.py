@@ -79,9 +79,11 @@ def _bucketed(
         return tf.nest.map_structure(lambda column: column.merge_dims(0, 1), batches)
 
     def cut(rows: dict) -> tf.data.Dataset:
-        # Stable, and so among examples of one length the order remains the epoch's random one.
+        # By the longer of both: by their sum, short sources of long targets would lie beside long
+        # sources of short ones, and both be padded. Stable, and so among examples of one length the
+        # order remains the epoch's random one.
         target_length = rows["target"].row_lengths()
-        length = rows["features"]["source"].row_lengths() + target_length
+        length = tf.maximum(rows["features"]["source"].row_lengths(), target_length)
         order = tf.argsort(length, stable=True)
         if tokens_per_batch:
             before = tf.cumsum(tf.gather(target_length, order), exclusive=True)

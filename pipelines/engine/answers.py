@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from pipelines.engine.application import UserError
 from pipelines.engine.assembly import Assembly, assemble
+from pipelines.engine.compilation import LENGTHS, ROWS, compiled
 from pipelines.engine.data import raw_batches
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.engine.run import Run
@@ -47,9 +49,22 @@ class OpenRun:
         """What an export must hold on to besides the model's variables."""
         return self.preprocessor.trackables
 
-    def functions(self) -> dict[str, Any]:
-        """One concrete function per signature: named raw tensors → named answers."""
-        return {name: self._function(name) for name in self.application.endpoints}
+    def functions(self, *, jit_compile: bool = False) -> dict[str, Any]:
+        """One concrete function per signature: named raw tensors → named answers.
+
+        Args:
+            jit_compile: whether XLA compiles what decodes; texts stay outside.
+
+        Raises:
+            UserError: where nothing decodes that could be compiled.
+        """
+        if jit_compile and not self._compiled_endpoints():
+            raise UserError(f"{self.application.name} does not decode: nothing is to be compiled")
+        return {name: self._function(name, jit_compile) for name in self.application.endpoints}
+
+    def _compiled_endpoints(self) -> dict[str, Any]:
+        endpoints = self.application.endpoints.items()
+        return {name: endpoint for name, endpoint in endpoints if endpoint.compiled is not None}
 
     def inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
         """The raw inputs of a signature, batch dimension first and open."""
@@ -58,13 +73,16 @@ class OpenRun:
             name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()
         }
 
-    def _function(self, signature: str) -> Any:
+    def _function(self, signature: str, jit_compile: bool) -> Any:
         endpoint = self.application.endpoints[signature]
+        respond = functools.partial(endpoint.respond, self.task, self.model)
+        if jit_compile and endpoint.compiled is not None:
+            respond = compiled(respond, endpoint.compiled)
 
         def answer(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             rows = tf.shape(next(iter(inputs.values())))[0]
             features = _at_least_one_row(endpoint.features(self.preprocessor, inputs), rows)
-            response = endpoint.respond(self.task, self.model, features)
+            response = respond(features)
             response = {name: value[:rows] for name, value in response.items()}
             return endpoint.answer(self.preprocessor, response, inputs)
 
@@ -72,14 +90,39 @@ class OpenRun:
 
     def sample_inputs(self, count: int = 4) -> dict[str, dict[str, Any]]:
         """A few real inputs for each signature: names and numpy arrays with ``count`` rows."""
-        raw = next(iter(raw_batches(self.assembly.source, "validation", limit=count)))
+        raw = self._raw_examples(count)
         return {
-            name: {
-                key: value.numpy()
-                for key, value in endpoint.samples(self.preprocessor, raw).items()
-            }
+            name: self._sampled(endpoint, raw)
             for name, endpoint in self.application.endpoints.items()
         }
+
+    def _raw_examples(self, count: int) -> dict[str, tf.Tensor]:
+        return next(iter(raw_batches(self.assembly.source, "validation", limit=count)))
+
+    def _sampled(self, endpoint: Any, raw: dict[str, tf.Tensor]) -> dict[str, Any]:
+        samples = endpoint.samples(self.preprocessor, raw)
+        return {name: value.numpy() for name, value in samples.items()}
+
+    def inputs_of_every_shape(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Signatures with inputs that bring each compiled one to every shape that it may get."""
+        raw = self._raw_examples(1)
+        for name, endpoint in self._compiled_endpoints().items():
+            for example in self._of_every_length(raw, endpoint.compiled):
+                for rows in ROWS:
+                    repeated = {key: tf.repeat(value, rows, 0) for key, value in example.items()}
+                    yield name, self._sampled(endpoint, repeated)
+
+    def _of_every_length(self, raw: dict, lengths: Any) -> Iterator[dict[str, tf.Tensor]]:
+        """The example with texts that are as long as each length wants them."""
+        texts = [name for name in self.preprocessor.signature if name in lengths]
+        if not texts:
+            yield raw
+            return
+        for shorter in (0, *LENGTHS[:-1]):
+            longer = {name: self.preprocessor.longer(raw[name], shorter) for name in texts}
+            if None in longer.values():
+                return
+            yield raw | longer
 
 
 def _at_least_one_row(features: dict[str, Any], rows: tf.Tensor) -> dict[str, Any]:
@@ -104,8 +147,4 @@ def open_run(path: str | os.PathLike) -> OpenRun:
     run.require_finished()
     assembly = assemble(run.configuration)
     assembly.preprocessor.restore(run.preprocessor_folder)
-    try:
-        model = keras.saving.load_model(run.model_file, compile=False)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{run.model_file} is damaged and cannot be read: {error}") from None
-    return OpenRun(run, assembly, model)
+    return OpenRun(run, assembly, run.load_model())

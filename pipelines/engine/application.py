@@ -44,6 +44,9 @@ class Recipe:
             the inverse square root of the step, after the warm-up (the Transformer's own schedule,
             "Noam", is this with a learning rate of 1 / √(dim · warmup_steps)).
         warmup_steps: steps over which the learning rate first rises linearly from zero.
+        beta_1: how much of the gradient's running mean Adam keeps a step.
+        beta_2: how much of the squared gradient's running mean Adam keeps a step.
+        epsilon: what Adam adds to the root of the latter before it divides by it.
         weight_decay: decoupled decay of the weights a step, relative to the learning rate.
         clip_norm: largest norm of the gradient over all weights; longer ones are scaled down.
         monitor: the measure that picks the best checkpoint and stops early; the lower the better
@@ -52,6 +55,10 @@ class Recipe:
             after so many epochs up to it (Vaswani et al. 2017, section 6.1, average five
             checkpoints); 1: no mean.
         patience: epochs without a better ``monitor`` after which training stops; none: never.
+        normalization_momentum: how much of its running statistics batch normalization keeps a
+            step, in place of the architecture's own share; none: that one. After n steps at
+            momentum m a share m^n of them is what they began with, and answers are given with
+            them: the published 0.99 and 0.999 are for runs of 10,000 steps and more.
         mixed_precision: number format of the layers' arithmetic; weights stay float32.
         steps_per_execution: steps that run between two looks at the callbacks.
         seed: of the initial weights, the order of examples, augmentation and dropout.
@@ -63,11 +70,15 @@ class Recipe:
     learning_rate: float = 1e-3
     schedule: Literal["constant", "cosine", "steps", "inverse_sqrt"] = "constant"
     warmup_steps: int = 0
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
     weight_decay: float = 0.0
     clip_norm: float | None = None
     monitor: str = "val_loss"
     averaged_epochs: int = 1
     patience: int | None = None
+    normalization_momentum: float | None = None
     mixed_precision: Literal["float32", "bfloat16", "float16"] = "float32"
     steps_per_execution: int = 1
     seed: int = 0
@@ -81,7 +92,11 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value < bound:
                 raise UserError(f"--{name} must be at least {bound}, not {value}")
-        for name in ("learning_rate", "clip_norm"):
+        for name in ("beta_1", "beta_2", "normalization_momentum"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise UserError(f"--{name} must be at least 0 and below 1, not {value}")
+        for name in ("learning_rate", "epsilon", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"--{name} must be above 0, not {value}")
@@ -118,6 +133,9 @@ class Endpoint:
         answer: preprocessor, numbers, raw inputs → what the client reads.
         samples: preprocessor, a raw batch of the source → raw inputs as a client would send them
             (they warm up an exported model).
+        compiled: where ``respond`` decodes, so that ``serving.export --jit_compile`` has it
+            compiled: the axis of each of its features and outputs that is as long as the text that
+            is read. None: it is never compiled.
     """
 
     inputs: Callable = lambda preprocessor: preprocessor.signature
@@ -129,6 +147,7 @@ class Endpoint:
     samples: Callable = lambda preprocessor, raw: {
         name: raw[name] for name in preprocessor.signature
     }
+    compiled: Mapping[str, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,7 +164,13 @@ class Application:
         task: the class of the loss, the metrics and the answer.
         recipe: how a model is fitted unless a source or an architecture says otherwise.
         architectures: the builders, by name; the first is the default.
+        transfer: ways to start from a backbone that has learned elsewhere, by name, none of them by
+            default; what a way changes of ``arrange`` cannot be otherwise with it.
         endpoints: the signatures of the export.
+        diagnoses: ``diagnose(opened run, request) -> findings``: what ``pipelines.diagnose`` looks
+            into.
+        check: ``check(configuration)``: raises UserError for options that exclude each other, and
+            warns of those that hardly go together.
     """
 
     name: str
@@ -156,9 +181,12 @@ class Application:
     task: type
     recipe: Recipe
     architectures: Mapping[str, Variant]
+    transfer: Mapping[str, Variant] = dataclasses.field(default_factory=dict)
     endpoints: Mapping[str, Endpoint] = dataclasses.field(
         default_factory=lambda: {DEFAULT_SIGNATURE: Endpoint()}
     )
+    diagnoses: tuple[Callable, ...] = ()
+    check: Callable = lambda configuration: None
 
 
 def application_names() -> list[str]:

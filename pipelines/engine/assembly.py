@@ -11,6 +11,8 @@ import keras
 
 from pipelines.engine.application import Application, load_application
 from pipelines.engine.configuration import Configuration, construct
+from pipelines.engine.train import Learner
+from pipelines.engine.transfer import Transfer
 from pipelines.sources.source import Source
 from pipelines.tasks.task import Task
 
@@ -25,6 +27,7 @@ class Assembly:
         arrange: ``arrange(dataset, preprocessor, *, training, seed, batch_size)``.
         task: loss, metrics, response, scores.
         builder: ``builder(**model_arguments) -> keras.Model``.
+        transfer: how to start from a backbone, or None to start from nothing.
     """
 
     configuration: Configuration
@@ -34,6 +37,26 @@ class Assembly:
     arrange: Callable
     task: Task
     builder: Callable[..., keras.Model]
+    transfer: Transfer | None = None
+
+    def learner(self, model_arguments: dict[str, Any]) -> Learner:
+        """What is fitted, given what the builder must know of the data."""
+        recipe = self.configuration.recipe
+
+        def build() -> keras.Model:
+            model = self.builder(**model_arguments)
+            if recipe.normalization_momentum is not None:
+                set_normalization_momentum(model, recipe.normalization_momentum)
+            return model
+
+        return Learner(build) if self.transfer is None else self.transfer.learner(build, recipe)
+
+
+def set_normalization_momentum(model: keras.Model, momentum: float) -> None:
+    """How much of their running statistics the model's batch normalizations keep a step."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = momentum
 
 
 def assemble(configuration: Configuration) -> Assembly:
@@ -46,6 +69,9 @@ def assemble(configuration: Configuration) -> Assembly:
     }
     source = application.sources[configuration.dataset].builder
     architecture = application.architectures[configuration.architecture].builder
+    transfer = None
+    if configuration.transfer:
+        transfer = application.transfer[configuration.transfer].builder(**configuration.backbone)
     return Assembly(
         configuration=configuration,
         application=application,
@@ -54,4 +80,5 @@ def assemble(configuration: Configuration) -> Assembly:
         arrange=functools.partial(application.arrange, **configuration.arrange),
         task=application.task(**configuration.task),
         builder=functools.partial(architecture, **configuration.model),
+        transfer=transfer,
     )

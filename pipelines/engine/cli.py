@@ -108,13 +108,13 @@ def train_run(assembly: Assembly, command: Command, strategy: Any = None) -> Run
             _fit_preprocessor(assembly)
         data = _read(assembly, command, strategy.num_replicas_in_sync if strategy else 1)
         copy = assembly.preprocessor.save
-    build = functools.partial(assembly.builder, **data.model_arguments)
-    parameters = _count_parameters(build)
+    learner = assembly.learner(data.model_arguments)
+    parameters = _count_parameters(learner.build)
     if not command.resume:
         run = Run.create(run.path, configuration, copy, prepared=command.prepared)
     print(f"run: {run.path} ({configuration.architecture}, {parameters:,} parameters)")
     try:
-        fit(build, assembly.task, configuration.recipe, data, run, strategy)
+        fit(learner, assembly.task, configuration.recipe, data, run, strategy)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"continue with the same command and --run {run.path.name} --resume"
@@ -145,7 +145,12 @@ def _name(assembly: Assembly, command: Command) -> str:
 def _fit_preprocessor(assembly: Assembly) -> None:
     from pipelines.engine.data import raw_batches
 
+    backbone = Run(assembly.transfer.run) if assembly.transfer and assembly.transfer.run else None
+    if backbone:
+        backbone.require_finished()
     assembly.preprocessor.fit(raw_batches(assembly.source, "train"))
+    if backbone:
+        assembly.preprocessor.adopt(backbone.preprocessor_folder)
 
 
 def _read(assembly: Assembly, command: Command, replicas: int = 1) -> TrainingData:

@@ -20,13 +20,15 @@ from typing import Any, NoReturn
 
 import jsonargparse
 
-from pipelines.engine.application import Application, Recipe, UserError, choose
+from pipelines.engine.application import Application, Recipe, UserError, Variant, choose
 
 SECTIONS = ("source", "preprocess", "arrange", "task", "model")
+# What a model must have in common with the run whose backbone it takes over.
+INHERITED = ("preprocess", "model")
 # What the engine itself hands over, which is therefore no option.
 SOURCE_ARGUMENTS = {"data_dir", "download", "strict"}
 ARRANGE_ARGUMENTS = {"dataset", "preprocessor", "training", "seed", "batch_size"}
-ALIASES = {"--augment": "--arrange.augment"}
+ALIASES = {"--augment": "--arrange.augment", "--backbone": "--backbone.run"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,8 @@ class Configuration:
         arrange: options of ``arrange``.
         task: options of the task's constructor.
         model: options of the builder.
+        transfer: the way to start from a backbone, by its name in the application, or None.
+        backbone: options of that way.
     """
 
     application: str
@@ -60,10 +64,14 @@ class Configuration:
     arrange: Mapping[str, Any]
     task: Mapping[str, Any]
     model: Mapping[str, Any]
+    transfer: str | None = None
+    backbone: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
         """One flat JSON object: recipe fields bare, the sections nested."""
         values = dataclasses.asdict(self)
+        if self.transfer is None:  # as most runs, and all of most applications
+            del values["transfer"], values["backbone"]
         return json.dumps(values | values.pop("recipe"), indent=2)
 
     @classmethod
@@ -73,9 +81,13 @@ class Configuration:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Configuration:
-        """Gathers the bare recipe fields of one flat mapping into a recipe."""
-        recipe = {field.name: values[field.name] for field in dataclasses.fields(Recipe)}
-        rest = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name != "recipe"}
+        """Gathers the bare recipe fields of one flat mapping into a recipe.
+
+        A field that is younger than the mapping has its default, with which the run was trained.
+        """
+        names = (field.name for field in dataclasses.fields(Recipe))
+        recipe = {name: values[name] for name in names if name in values}
+        rest = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
         return cls(recipe=Recipe(**recipe), **rest)
 
     def differences(self, other: Configuration) -> dict[str, tuple[Any, Any]]:
@@ -153,9 +165,16 @@ def parse(application: Application, arguments: Sequence[str]) -> tuple[Configura
     first = _first_look(arguments)
     base_file = _base_file(application, first)
     base = _read_base(application, base_file) if base_file else {}
+    transfer = first.transfer or base.get("transfer")
+    if transfer and application.transfer:
+        choose("transfer", transfer, application.transfer)
+    backbone = _read_backbone(application, first, base)
     architecture = choose(
         "architecture",
-        first.architecture or base.get("architecture") or next(iter(application.architectures)),
+        first.architecture
+        or base.get("architecture")
+        or backbone.get("architecture")
+        or next(iter(application.architectures)),
         application.architectures,
     )
     dataset = choose(
@@ -163,7 +182,10 @@ def parse(application: Application, arguments: Sequence[str]) -> tuple[Configura
         first.dataset or base.get("dataset") or next(iter(application.sources)),
         application.sources,
     )
-    parser = _parser(application, architecture, dataset)
+    parser = _parser(application, architecture, dataset, transfer)
+    if backbone.get("architecture") == architecture:
+        for section in INHERITED:
+            parser.set_defaults({f"{section}.{k}": v for k, v in backbone[section].items()})
     # The file comes first, wherever it stood, so that every option wins over it.
     from_file = [f"--config={base_file}"] if base_file else []
     values = parser.parse_args([*from_file, *first.rest]).as_dict()
@@ -171,6 +193,8 @@ def parse(application: Application, arguments: Sequence[str]) -> tuple[Configura
         {section: {} for section in SECTIONS} | values | {"application": application.name}
     )
     _check_source_arguments(configuration, application)
+    _check_transfer(configuration, application, backbone)
+    application.check(configuration)
     return configuration, Command(
         **{field.name: values[field.name] for field in dataclasses.fields(Command)}
     )
@@ -193,8 +217,9 @@ def _first_look(arguments: Sequence[str]) -> argparse.Namespace:
     config.add_argument("--config")
     known, rest = config.parse_known_args(arguments)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("architecture", "dataset", "run", "prepared"):
+    for name in ("architecture", "dataset", "transfer", "run", "prepared"):
         parser.add_argument(f"--{name}")
+    parser.add_argument("--backbone.run", dest="backbone")
     parser.add_argument("--runs_dir", default=Command.runs_dir)
     parser.add_argument("--resume", action="store_true")
     parser.parse_known_args(rest, namespace=known)
@@ -230,9 +255,29 @@ def _read_base(application: Application, file: pathlib.Path) -> dict[str, Any]:
     return values
 
 
-def _parser(application: Application, architecture: str, dataset: str) -> Parser:
-    """The whole schema for one architecture and one source, with their defaults."""
+def _read_backbone(
+    application: Application, first: argparse.Namespace, base: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The configuration of the run whose backbone is transferred, or nothing.
+
+    Official weights that it started from have become its own.
+    """
+    run = first.backbone or base.get("backbone", {}).get("run")
+    if not run or not application.transfer:
+        return {}
+    if not (first.transfer or base.get("transfer")):
+        raise UserError(f"--backbone needs --transfer; there is: {', '.join(application.transfer)}")
+    values = _read_base(application, pathlib.Path(run, "config.json"))
+    model = {name: value for name, value in values["model"].items() if name != "weights"}
+    return {**values, "model": model}
+
+
+def _parser(
+    application: Application, architecture: str, dataset: str, transfer: str | None
+) -> Parser:
+    """The schema for one architecture, one source and one way of transfer, with their defaults."""
     model, source = application.architectures[architecture], application.sources[dataset]
+    variants = [source, model]
     parser = Parser(
         prog=f"python -m pipelines.{application.name}",
         description=application.summary,
@@ -257,16 +302,32 @@ def _parser(application: Application, architecture: str, dataset: str) -> Parser
     parser.add_function_arguments(
         model.builder, "model", skip=set(application.preprocessor.supplies)
     )
+    if application.transfer:
+        parser.add_argument(
+            "--transfer",
+            type=str | None,
+            default=transfer,
+            help="start from the backbone of a finished run or of --model.weights: "
+            + "; ".join(f"{name}: {_summary(v)}" for name, v in application.transfer.items()),
+        )
+    if transfer and application.transfer:
+        variants.append(application.transfer[transfer])
+        parser.add_class_arguments(variants[-1].builder, "backbone")
     parser.set_defaults(dataclasses.asdict(application.recipe))
-    arguments = inspect.signature(model.builder).parameters
-    for variant in (source, model):
+    known = {action.dest for action in parser._actions}
+    for variant in variants:
         parser.set_defaults(dict(variant.recipe))
         for section in SECTIONS:
             for name, value in getattr(variant, section).items():
                 # A source speaks of all builders, not all of which take the same arguments.
-                if variant is not source or section != "model" or name in arguments:
+                if variant is not source or section != "model" or f"model.{name}" in known:
                     parser.set_defaults({f"{section}.{name}": value})
     return parser
+
+
+def _summary(variant: Variant) -> str:
+    """The first sentence that is said of what a variant builds."""
+    return inspect.getdoc(variant.builder).partition(".")[0].lower()
 
 
 def _add_command(group: Any) -> None:
@@ -304,3 +365,36 @@ def _check_source_arguments(configuration: Configuration, application: Applicati
     for name in ("data_dir", "download", "strict"):
         if getattr(configuration, name) and name not in accepted:
             raise UserError(f"--dataset {configuration.dataset} takes no --{name}")
+
+
+def _check_transfer(
+    configuration: Configuration, application: Application, backbone: Mapping[str, Any]
+) -> None:
+    """Refuses a transfer without a backbone, or onto a model that the backbone does not fit."""
+    transfer, run = configuration.transfer, configuration.backbone.get("run")
+    if transfer is None:
+        return
+    weights = configuration.model.get("weights")
+    if not run and not weights:
+        raise UserError(
+            f"--transfer {transfer} needs a backbone: --backbone RUN (a finished run) or "
+            "--model.weights (published ones, where the architecture has them)"
+        )
+    if run and weights:
+        raise UserError("--backbone and --model.weights exclude each other: start from one of them")
+    chosen = json.loads(configuration.to_json())
+    for name in ("architecture", *INHERITED) if run else ():
+        there, here = flatten({name: backbone[name]}), flatten({name: chosen[name]})
+        for option, value in there.items():
+            if here.get(option) != value:
+                raise UserError(
+                    f"{run} was trained with --{option} {value}, so its backbone does not fit "
+                    f"--{option} {here.get(option)}; leave that option out"
+                )
+    for option, value in application.transfer[transfer].arrange.items():
+        if configuration.arrange[option] != value:
+            raise UserError(
+                f"--transfer {transfer} needs --arrange.{option} {value}, not "
+                f"{configuration.arrange[option]}: activations are computed once, so pictures "
+                "cannot change from epoch to epoch; --transfer frozen lets them"
+            )

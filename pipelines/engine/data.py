@@ -12,6 +12,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
+
+from pipelines.engine.activations import activations
 from pipelines.engine.application import UserError
 from pipelines.engine.assembly import Assembly
 from pipelines.engine.lazy import tensorflow as tf
@@ -95,6 +98,17 @@ class Examples:
         columns = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *pieces)
         return cls(columns, int(tf.nest.flatten(columns["target"])[0].shape[0]))
 
+    def activated(self, network: keras.Model, model_inputs: Callable[[dict], dict]) -> Examples:
+        """The same examples, with a network's activations in place of the features.
+
+        Args:
+            network: one that no longer changes.
+            model_inputs: features → its named inputs.
+        """
+        batches = in_order(self, batch_size=READ_BATCH)
+        kept = activations(network, batches.map(lambda batch: model_inputs(batch["features"])))
+        return Examples(self.columns | {"features": {"activations": tf.constant(kept)}}, self.count)
+
     def gather(self, index: tf.Tensor) -> dict[str, Any]:
         """The rows ``index`` [B] int64 of every column, with their ``index``."""
         rows = tf.nest.map_structure(lambda column: tf.gather(column, index), self.columns)
@@ -131,7 +145,9 @@ def in_order(examples: Examples, *, batch_size: int) -> tf.data.Dataset:
     )
 
 
-def for_model(dataset: tf.data.Dataset, preprocessor: Any, replicas: int = 1) -> tf.data.Dataset:
+def for_model(
+    dataset: tf.data.Dataset, model_inputs: Callable[[dict], dict], replicas: int = 1
+) -> tf.data.Dataset:
     """Arranged batches → ``(model inputs, target)`` or ``(model inputs, target, weight)``.
 
     With several replicas every batch is cut to a multiple of them, because Keras cannot share out
@@ -142,7 +158,7 @@ def for_model(dataset: tf.data.Dataset, preprocessor: Any, replicas: int = 1) ->
         if replicas > 1:
             share = _share(batch, replicas)
             batch = tf.nest.map_structure(lambda column: column[:share], batch)
-        inputs = preprocessor.model_inputs(batch["features"])
+        inputs = model_inputs(batch["features"])
         weight = (batch["weight"],) if "weight" in batch else ()
         return (inputs, batch["target"], *weight)
 
@@ -202,12 +218,18 @@ def training_data(
     options = {"batch_size": recipe.batch_size, "seed": recipe.seed}
     examples = Examples.read(assembly.source, preprocessor, "train", limit)
     held_out = Examples.read(assembly.source, preprocessor, "validation", limit)
+    model_inputs, model_arguments = preprocessor.model_inputs, preprocessor.model_arguments()
+    if network := assembly.learner(model_arguments).network:
+        examples, held_out = (
+            split.activated(network(), preprocessor.model_inputs) for split in (examples, held_out)
+        )
+        model_inputs = dict  # activations are inputs as they are
 
     def batches(dataset: tf.data.Dataset, *, training: bool) -> tf.data.Dataset:
         arranged = assembly.arrange(dataset, preprocessor, training=training, **options)
         if max_steps is not None:
             arranged = arranged.take(max_steps)
-        return for_model(arranged, preprocessor, replicas)
+        return for_model(arranged, model_inputs, replicas)
 
     def one_epoch(epoch: Any) -> tf.data.Dataset:
         return batches(shuffled(examples, epoch, **options), training=True)
@@ -227,7 +249,7 @@ def training_data(
         # Prefetched before it repeats: nothing is made of the pass after the one that is read.
         validation=untuned(validation.prefetch(tf.data.AUTOTUNE).repeat()),
         validation_steps=_count(validation),
-        model_arguments=preprocessor.model_arguments(),
+        model_arguments=model_arguments,
     )
 
 

@@ -2,54 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import sys
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from rich.progress import track
 
 from pipelines.engine.answers import OpenRun
-from pipelines.engine.application import choose
-from pipelines.engine.data import evaluation_batches, readable, training_views
+from pipelines.engine.application import UserError, choose
+from pipelines.engine.data import evaluation_batches, raw_batches, readable, training_views
 from pipelines.engine.lazy import tensorflow as tf
-from pipelines.engine.report import write_report
+from pipelines.engine.report import write_joint_report, write_report
 from pipelines.engine.run import write_text
 from pipelines.tasks.task import Evaluation
 
+LONGEST_NAME = 160  # characters of a list of runs in the name of a file
 
-def evaluate(opened: OpenRun, split: str = "test", limit: int | None = None) -> Evaluation:
+
+def evaluate(
+    opened: OpenRun, split: str = "test", limit: int | None = None, *, look_inside: bool = True
+) -> Evaluation:
     """Answers every example of a split and compares with the truth.
 
     Writes ``predictions/<split>.jsonl``, ``scores.json``, ``report.md`` and its pictures.
 
+    Args:
+        opened: the run.
+        split: of the run's source.
+        limit: examples to answer; None: all.
+        look_inside: whether the report shows what goes on inside the network.
+
     Raises:
         UserError: for a split that the source lacks, or damaged data.
     """
-    source = opened.assembly.source
-    choose("split", split, source.splits)
-    answers, examples = _collect(opened, split, limit)
-    scores = opened.task.scores(answers, examples)
-    evaluation = Evaluation(
-        model=opened.model,
-        preprocessor=opened.preprocessor,
-        source=source,
-        split=split,
-        answers=answers,
-        examples=examples,
-        scores=scores,
-        training_views=functools.partial(training_views, opened.assembly),
-    )
-    _write_predictions(opened, evaluation)
-    opened.run.write_scores(split, scores.values | {"examples": len(scores.errors)})
-    write_report(opened.run, opened.task, evaluation)
-    return evaluation
-
-
-def _collect(
-    opened: OpenRun, split: str, limit: int | None
-) -> tuple[dict[str, list], dict[str, list]]:
+    choose("split", split, opened.assembly.source.splits)
     recipe = opened.assembly.configuration.recipe
     batches = evaluation_batches(
         opened.assembly.source,
@@ -61,12 +52,92 @@ def _collect(
         limit=limit,
     )
 
-    @tf.function(autograph=False, reduce_retracing=True)
     def answer(batch: dict[str, Any]) -> dict[str, tf.Tensor]:
         inputs = opened.preprocessor.model_inputs(batch["features"])
         response = opened.task.respond(opened.model, inputs)
-        return opened.preprocessor.answer(response, batch["example"])
+        assessed = opened.task.assess(opened.model, inputs, batch["target"])
+        return opened.preprocessor.answer(response, batch["example"]) | assessed
 
+    evaluation = dataclasses.replace(
+        _compared(opened, split, batches, answer),
+        training_views=functools.partial(training_views, opened.assembly),
+        look_inside=look_inside,
+    )
+    _record(opened, split, evaluation)
+    write_report(opened.run, opened.task, evaluation)
+    return evaluation
+
+
+def evaluate_together(
+    members: Sequence[OpenRun], split: str = "test", limit: int | None = None, *, crops: int = 1
+) -> tuple[str, Evaluation]:
+    """As ``evaluate``, with the mean of the answers of several runs to several views.
+
+    Everything goes into the folder of the first run, whose source is read, under the name that is
+    returned, beside what ``evaluate`` wrote: into ``predictions/<name>.jsonl``, ``scores.json`` and
+    ``<name>/report.md``.
+
+    Args:
+        members: one run or more.
+        split: of the first run's source.
+        limit: examples to answer; None: all.
+        crops: views of each picture.
+
+    Raises:
+        UserError: for runs that answer different questions, answers without a mean, and as
+            ``evaluate`` does.
+    """
+    require_one_question(members)
+    first = members[0]
+    choose("split", split, first.assembly.source.splits)
+    rows = max(1, first.assembly.configuration.recipe.batch_size // crops)
+    batches = raw_batches(first.assembly.source, split, limit, rows)
+
+    def answer(batch: dict[str, Any]) -> dict[str, tf.Tensor]:
+        views = [member.preprocessor.views(batch["example"], crops) for member in members]
+        inputs = [
+            (member.model, member.preprocessor.model_inputs(features))
+            for member, features in zip(members, views, strict=True)
+        ]
+        response = first.task.respond_together(inputs, crops)
+        return first.preprocessor.answer(response, batch["example"])
+
+    evaluation = _compared(first, split, batches.map(lambda raw: {"example": raw}), answer)
+    name = joint_name(split, crops, [member.run.path.name for member in members[1:]])
+    _record(first, name, evaluation)
+    write_joint_report(first.run, first.task, evaluation, name, members)
+    return name, evaluation
+
+
+def require_one_question(members: Sequence[OpenRun]) -> None:
+    """Raises UserError for runs whose answers are not about the same thing."""
+    first = members[0]
+    for other in members[1:]:
+        both = f"{first.run.path} and {other.run.path} answer different questions: "
+        applications = [one.application.name for one in (first, other)]
+        if applications[0] != applications[1]:
+            raise UserError(f"{both}{' and '.join(applications)}")
+        classes = [list(one.preprocessor.labels) for one in (first, other)]
+        if classes[0] != classes[1]:
+            only = sorted(set(classes[0]) ^ set(classes[1]))
+            listed = ", ".join(only[:5]) + ", ..." * (len(only) > 5)
+            raise UserError(f"{both}only one of them knows {listed}")
+
+
+def joint_name(split: str, crops: int, others: Sequence[str]) -> str:
+    """What a joint evaluation is called, for instance ``test-10-crops-with-second-third``."""
+    name = f"{split}-{crops}-crops" if crops > 1 else split
+    joined = "-".join(others)
+    if len(joined) > LONGEST_NAME:
+        joined = f"{len(others)}-others-{zlib.crc32(joined.encode()):08x}"
+    return f"{name}-with-{joined}" if others else name
+
+
+def _compared(
+    opened: OpenRun, split: str, batches: tf.data.Dataset, answer: Callable[[dict], dict]
+) -> Evaluation:
+    """Answers to all batches, each with its raw fields under ``example``, against the truth."""
+    answer = tf.function(answer, autograph=False, reduce_retracing=True)
     answers: dict[str, list] = {}
     examples: dict[str, list] = {}
     progress = track(readable(batches), f"Answering {split}", disable=not sys.stdout.isatty())
@@ -74,7 +145,15 @@ def _collect(
         _extend(answers, answer(batch))
         raw = batch["example"].items()
         _extend(examples, {k: v for k, v in raw if k not in opened.preprocessor.encoded})
-    return answers, examples
+    return Evaluation(
+        model=opened.model,
+        preprocessor=opened.preprocessor,
+        source=opened.assembly.source,
+        split=split,
+        answers=answers,
+        examples=examples,
+        scores=opened.task.scores(answers, examples),
+    )
 
 
 def _extend(columns: dict[str, list], batch: dict[str, tf.Tensor]) -> None:
@@ -82,8 +161,8 @@ def _extend(columns: dict[str, list], batch: dict[str, tf.Tensor]) -> None:
         columns.setdefault(name, []).extend(values.numpy())
 
 
-def _write_predictions(opened: OpenRun, evaluation: Evaluation) -> None:
-    """One JSON object per example: its id, error, raw fields and answers."""
+def _record(opened: OpenRun, name: str, evaluation: Evaluation) -> None:
+    """Writes the figures and one JSON object per example: its id, error, raw fields and answers."""
     folder = opened.run.path / "predictions"
     folder.mkdir(exist_ok=True)
     lines = [
@@ -91,7 +170,12 @@ def _write_predictions(opened: OpenRun, evaluation: Evaluation) -> None:
         for answers in [evaluation.answers]
         for i, error in enumerate(evaluation.scores.errors)
     ]
-    write_text(folder / f"{evaluation.split}.jsonl", "\n".join(lines) + "\n")
+    write_text(folder / f"{name}.jsonl", "\n".join(lines) + "\n")
+    scores = evaluation.scores
+    intervals = {figure: summed.interval() for figure, summed in scores.summed.items()}
+    opened.run.write_scores(
+        name, scores.values | {"examples": len(scores.errors), "intervals": intervals}
+    )
 
 
 def _row(columns: dict[str, list], index: int) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
-from pipelines.engine.run import Run, write_text
+from pipelines.engine.answers import OpenRun
+from pipelines.engine.run import Run, replacing, write_text
 from pipelines.tasks.task import Evaluation, Figure, Task
 
 
@@ -12,24 +15,46 @@ def write_report(run: Run, task: Task, evaluation: Evaluation) -> None:
     """Draws all pictures into the run folder and writes the report around them."""
     figures = [*learning_curves(run), *task.figures(evaluation, run.path)]
     configuration = run.configuration
-    lines = [
-        f"# {configuration.application}: {run.path.name}",
-        "",
+    what = (
         f"{configuration.architecture} on {configuration.dataset}, "
-        f"{len(run.history)} epochs, {evaluation.model.count_params():,} parameters.",
-        "",
-    ]
-    for split, scores in run.scores.items():
-        lines += [f"## {split}: {scores['examples']:,} examples", "", "| figure | value |"]
-        lines += ["|---|---|"]
-        lines += [f"| {name} | {_figure(value)} |" for name, value in scores.items()]
-        lines += [""]
+        f"{len(run.history)} epochs, {evaluation.model.count_params():,} parameters."
+    )
+    _write(run.path, run, what, run.scores, figures, evaluation)
+
+
+def write_joint_report(
+    run: Run, task: Task, evaluation: Evaluation, name: str, members: Sequence[OpenRun]
+) -> None:
+    """Writes the report of a joint evaluation into the folder ``name`` of the run."""
+    what = "The mean of the answers of: " + ", ".join(
+        f"{member.run.path.name} ({member.assembly.configuration.architecture}, "
+        f"{member.model.count_params():,} parameters)"
+        for member in members
+    )
+    scores = {key: run.scores[key] for key in (evaluation.split, name) if key in run.scores}
+    with replacing(run.path / name) as folder:
+        folder.mkdir()
+        figures = task.figures(evaluation, folder)
+        _write(folder, run, f"{what}.", scores, figures, evaluation)
+
+
+def _write(
+    folder: pathlib.Path,
+    run: Run,
+    what: str,
+    scores: dict[str, dict[str, Any]],
+    figures: Sequence[Figure],
+    evaluation: Evaluation,
+) -> None:
+    lines = [f"# {run.configuration.application}: {run.path.name}", "", what, ""]
+    for name, values in scores.items():
+        lines += [f"## {name}: {values['examples']:,} examples", "", *_table(values), ""]
     for figure in figures:
         lines += [f"## {figure.title}", "", figure.caption, "", f"![{figure.title}]({figure.file})"]
         lines += [""]
     if evaluation.source.skipped:
         lines += ["## Left out", "", *(f"- {item}" for item in evaluation.source.skipped), ""]
-    write_text(run.path / "report.md", "\n".join(lines))
+    write_text(folder / "report.md", "\n".join(lines))
 
 
 def learning_curves(run: Run) -> list[Figure]:
@@ -57,5 +82,12 @@ def learning_curves(run: Run) -> list[Figure]:
     ]
 
 
-def _figure(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+def _table(scores: dict[str, Any]) -> list[str]:
+    """The figures of a split, with their 95 % intervals where they have them."""
+    lines = ["| figure | value | 95 % interval |", "|---|---|---|"]
+    intervals = scores.get("intervals", {})
+    for name, value in scores.items():
+        if name not in ("examples", "intervals"):
+            low_high = " – ".join(f"{bound:.4g}" for bound in intervals.get(name, []))
+            lines.append(f"| {name} | {value:.4g} | {low_high} |")
+    return lines

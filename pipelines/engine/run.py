@@ -22,13 +22,17 @@ import pathlib
 import platform
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.engine.application import UserError
 from pipelines.engine.configuration import Configuration
+
+if TYPE_CHECKING:
+    import keras
 
 PACKAGES = ("tensorflow", "keras", "tensorflow-text", "jax", "numpy", "scikit-learn", "babel")
 
@@ -162,6 +166,16 @@ class Run:
                 f"pipelines.{configuration.application} --runs_dir {self.path.parents[1]} "
                 f"--run {self.path.name} --resume"
             )
+
+    def load_model(self) -> keras.Model:
+        """The finished, uncompiled model; UserError for an unfinished run or a damaged file."""
+        import keras
+
+        self.require_finished()
+        try:
+            return keras.saving.load_model(self.model_file, compile=False)
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise UserError(f"{self.model_file} is damaged and cannot be read: {error}") from None
 
     @property
     def history(self) -> list[dict[str, float]]:

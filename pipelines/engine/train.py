@@ -29,6 +29,26 @@ from pipelines.tasks.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
+class Learner:
+    """A model that is fitted, and what is kept of it.
+
+    Attributes:
+        build: makes the uncompiled model; called again for the model that is kept.
+        keep: the model that is kept, given the fitted one with its best weights.
+        optimizer: ``optimizer(model, recipe, total_steps)``: what changes its weights.
+        network: where the model reads the activations of a network that no longer changes instead
+            of the data's features: makes that network.
+    """
+
+    build: Callable[[], keras.Model]
+    keep: Callable[[keras.Model], keras.Model] = lambda model: model
+    optimizer: Callable[[keras.Model, Recipe, int], keras.optimizers.Optimizer] = (
+        lambda model, recipe, total_steps: optimizer(recipe, total_steps)
+    )
+    network: Callable[[], keras.Model] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingData:
     """What ``fit`` reads.
 
@@ -101,7 +121,7 @@ def distribution_strategy() -> Any:
 
 
 def fit(
-    build: Callable[[], keras.Model],
+    learner: Learner,
     task: Task,
     recipe: Recipe,
     data: TrainingData,
@@ -114,7 +134,7 @@ def fit(
     Starts where the run's last checkpoint is, if it has one.
 
     Args:
-        build: makes the uncompiled model; called again for the model that is kept.
+        learner: the model, and what is kept of it.
         task: loss and metrics.
         recipe: how to fit.
         data: the batches.
@@ -130,9 +150,9 @@ def fit(
     """
     total_steps = max(1, data.steps_per_epoch * recipe.epochs)
     with strategy.scope() if strategy else contextlib.nullcontext():
-        model = build()
+        model = learner.build()
         model.compile(
-            optimizer=optimizer(recipe, total_steps),
+            optimizer=learner.optimizer(model, recipe, total_steps),
             steps_per_execution=recipe.steps_per_execution,
             **task.compile_arguments(),
         )
@@ -152,7 +172,7 @@ def fit(
                 shuffle=False,  # the data's own order is a function of seed and epoch
                 verbose=1 if sys.stdout.isatty() else 2,
             )
-    _keep_best(build, run)
+    _keep_best(learner, run)
     return history
 
 
@@ -251,12 +271,12 @@ def restore(model: keras.Model, run: Run) -> list[dict[str, float]]:
     return history
 
 
-def _keep_best(build: Callable[[], keras.Model], run: Run) -> None:
+def _keep_best(learner: Learner, run: Run) -> None:
     """Writes ``model.keras``: an uncompiled model with the weights of the best epoch."""
-    model = build()
+    model = learner.build()
     _assign("model", model.variables, _load(run.best_checkpoint), run)
     with replacing(run.model_file) as beside:
-        model.save(beside)
+        learner.keep(model).save(beside)
 
 
 def _arrays(owner: str, variables: list) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import collections
 import json
+import logging
 import pathlib
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
@@ -27,7 +28,10 @@ import numpy as np
 from models.layers.official_weights import CONVENTIONS
 from pipelines.engine.application import UserError
 from pipelines.engine.lazy import tensorflow as tf
+from pipelines.preprocess.crops import crops
 from pipelines.preprocess.preprocessor import Preprocessor
+
+log = logging.getLogger(__name__)
 
 EXIF_REACH = 65_536  # bytes: the orientation stands in one of the first segments of a JPEG
 ORIENTATION_TAG = 0x0112
@@ -106,6 +110,11 @@ class PicturePreprocessor(Preprocessor):
             others.append(tuple(other))
         self.mean = total / count
         self.covariance = products / count - np.outer(self.mean, self.mean)
+        if np.array_equal(total, np.diagonal(products)):  # only 0 and 1 are their own squares
+            log.warning(
+                "no pixel of the training pictures is above 1, where they go from 0 to 255: "
+                "multiply by 255 before writing pictures"
+            )
         return others
 
     def _sums(self, batch: dict) -> tuple:
@@ -147,6 +156,13 @@ class PicturePreprocessor(Preprocessor):
             sorted_by_kind,
         )
         return {"image": pixels}
+
+    def views(self, batch: dict, count: int) -> dict:
+        """``image``: 1, 5 or 10 views of each picture, as ``crops.py`` says.
+
+        [batch] encoded pictures → uint8 [batch * count, height, width, channels].
+        """
+        return {"image": crops(self.features(batch)["image"], count, self.background)}
 
     def _read(self, read, images):
         """[batch] encoded pictures of one kind → uint8 [batch, height, width, channels]."""
@@ -194,6 +210,11 @@ class PicturePreprocessor(Preprocessor):
         """Takes over what ``learned`` gave."""
         self.mean = np.array(learned["mean"])
         self.covariance = np.array(learned["covariance"])
+
+    def adopt(self, folder: pathlib.Path) -> None:
+        labels, counts = self.labels, self.counts
+        self.restore(folder)
+        self.labels, self.counts = labels, counts
 
     def _kind(self, images):
         """[batch] encoded pictures → int32 [batch]: which of the readers below; -1: none."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from typing import ClassVar
 
+from pipelines.engine.application import UserError
 from pipelines.engine.lazy import tensorflow as tf
 
 
@@ -18,10 +20,12 @@ class Preprocessor:
     Attributes:
         supplies: names of the builder arguments that ``model_arguments`` returns.
         encoded: raw inputs that are encoded pictures or sound, too large for tables of answers.
+        labels: the classes by their indices, where answers are classes.
     """
 
     supplies: ClassVar[tuple[str, ...]] = ()
     encoded: ClassVar[tuple[str, ...]] = ()
+    labels: Sequence[str] = ()
 
     def fit(self, dataset: tf.data.Dataset) -> None:
         """Learns vocabulary, mean and variance … from the raw batches of the training split."""
@@ -29,6 +33,16 @@ class Preprocessor:
     def features(self, batch: dict) -> dict:
         """Raw batch → compact features that are worth caching (uint8 pictures, ragged tokens)."""
         raise NotImplementedError
+
+    def views(self, batch: dict, count: int) -> dict:
+        """``features`` of ``count`` views of each example, one after another: a mean is asked for.
+
+        Raises:
+            UserError: where there are no such views.
+        """
+        if count == 1:
+            return self.features(batch)
+        raise UserError("--crops is for pictures")
 
     def model_inputs(self, features: dict) -> dict:
         """Features → the builder's named inputs: dense, scaled; the last step before the model."""
@@ -41,6 +55,14 @@ class Preprocessor:
     def answer(self, response: dict, inputs: dict) -> dict:
         """Numbers of ``Task.respond`` → what a person wants to read: labels, text, offsets."""
         return response
+
+    def adopt(self, folder: pathlib.Path) -> None:
+        """Takes over what another model's weights expect of their inputs, after ``fit``.
+
+        Args:
+            folder: where the preprocessor of that model was saved.
+        """
+        raise NotImplementedError
 
     @property
     def signature(self) -> dict[str, tf.TensorSpec]:

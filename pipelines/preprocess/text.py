@@ -7,6 +7,7 @@ none at the ends. Special token ids are those of ``models.layers.reserved_tokens
 
 from __future__ import annotations
 
+import bisect
 import collections
 import dataclasses
 import io
@@ -303,6 +304,25 @@ class TranslationPreprocessor(Preprocessor):
         """``target`` [B] strings → [B, (tokens)] int32, the end token last."""
         ids = self.tokenization.ids
         return ids(self.target_tokenizer, batch["target"], self.maximum_target_length)
+
+    def longer(self, texts: tf.Tensor, tokens: int) -> tf.Tensor | None:
+        """[B] sources → what they begin with when repeated, just over ``tokens`` tokens long.
+
+        None where no source has so many, for longer ones are cut.
+        """
+        if tokens >= self.maximum_source_length:
+            return None
+
+        def lengthened(text: bytes) -> str:
+            repeated = ((text.decode("utf-8", "replace") or "a") + " ") * (tokens + 1)
+
+            def count(end: int) -> int:
+                source = tf.constant([repeated[:end]])
+                return int(self.features({"source": source})["source"].row_lengths()[0])
+
+            return repeated[: bisect.bisect_right(range(len(repeated)), tokens, key=count)]
+
+        return tf.constant([lengthened(text) for text in texts.numpy()])
 
     def model_inputs(self, features: dict) -> dict:
         """Ragged or dense ids → dense ids, padded with 0 and at least one wide."""

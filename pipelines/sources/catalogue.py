@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.engine.application import UserError, choose
 from pipelines.engine.lazy import tensorflow as tf
-from pipelines.sources.source import Source
+from pipelines.sources.labelled_pictures import LabelledPictures
 from pipelines.sources.splits import HELD_OUT, NAMES, SPLITS
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
 
-class Catalogue(Source):
+class Catalogue(LabelledPictures):
     """A data set of the catalogue by name, as encoded pictures and names of classes.
 
     A validation or test split that the data set lacks is cut off its training split, whose order
@@ -27,6 +27,7 @@ class Catalogue(Source):
         label: the feature that holds the class.
         data_dir: where prepared data sets are kept; by default where the catalogue keeps them.
         download: whether a data set that is not there may be downloaded and prepared.
+        subset: options of ``LabelledPictures``.
     """
 
     place = "catalogue"
@@ -41,21 +42,18 @@ class Catalogue(Source):
         label: str = "label",
         data_dir: str | None = None,
         download: bool = False,
+        **subset: Any,
     ):
+        super().__init__(**subset)
         self.dataset_name = dataset_name
         self.image = image
         self.label = label
         self.data_dir = data_dir
         self.download = download
 
-    @property
-    def fields(self) -> dict[str, tf.TensorSpec]:
-        return {name: tf.TensorSpec((), tf.string) for name in ("id", "image", "label")}
-
-    def load(self, split: str) -> tf.data.Dataset:
+    def all_examples(self, split: str) -> tf.data.Dataset:
         import tensorflow_datasets as tfds
 
-        choose("split", split, self.splits)
         builder = self._prepared()
         features = builder.info.features
         choose(f"feature of {self.dataset_name}", self.image, features)

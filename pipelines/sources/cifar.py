@@ -10,6 +10,7 @@ import functools
 import io
 import pathlib
 import pickle
+from typing import Any
 
 import numpy as np
 
@@ -35,20 +36,22 @@ class Cifar(PixelArrays):
     Args:
         data_dir: the folder of the data.
         strict: refuse class folders if a picture is damaged, instead of leaving it out.
+        subset: options of ``LabelledPictures``.
     """
 
     place = "files"
     licence = "none stated by its authors"
     citation = "A. Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images"
 
-    def __init__(self, *, data_dir: str | None = None, strict: bool = False):
+    def __init__(self, *, data_dir: str | None = None, strict: bool = False, **subset: Any):
+        super().__init__(**subset)
         self.data_dir = data_dir
         self.strict = strict
 
-    def load(self, split: str) -> tf.data.Dataset:
+    def all_examples(self, split: str) -> tf.data.Dataset:
         if self._batches:
-            return super().load(split)
-        dataset = self._folders.load(split)
+            return super().all_examples(split)
+        dataset = self._folders.all_examples(split)
         self.skipped = self._folders.skipped
         return dataset
 

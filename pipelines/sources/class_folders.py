@@ -19,13 +19,15 @@ import os
 import pathlib
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from pipelines.engine.application import UserError, choose
+from pipelines.engine.application import UserError
+from pipelines.engine.cache import cache_folder
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.sources.files import accept, data_path
-from pipelines.sources.source import Source
+from pipelines.sources.labelled_pictures import LabelledPictures
 from pipelines.sources.splits import NAMES, complete, rank
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
@@ -48,28 +50,26 @@ class Picture:
         return _read_stretch(self.file, self.offset, self.size)
 
 
-class ClassFolders(Source):
+class ClassFolders(LabelledPictures):
     """Pictures in folders that are named after their classes.
 
     Args:
         data_dir: the folder that holds the classes' folders or the splits' folders.
         strict: refuse the data if a picture is damaged, instead of leaving it out.
+        subset: options of ``LabelledPictures``.
     """
 
     place = "files"
     licence = "the user's own"
     citation = "the user's own"
 
-    def __init__(self, *, data_dir: str | None = None, strict: bool = False):
+    def __init__(self, *, data_dir: str | None = None, strict: bool = False, **subset: Any):
+        super().__init__(**subset)
         self.data_dir = data_dir
         self.strict = strict
 
-    @property
-    def fields(self) -> dict[str, tf.TensorSpec]:
-        return {name: tf.TensorSpec((), tf.string) for name in ("id", "image", "label")}
-
-    def load(self, split: str) -> tf.data.Dataset:
-        examples = self._examples[choose("split", split, self.splits)]
+    def all_examples(self, split: str) -> tf.data.Dataset:
+        examples = self._examples[split]
         if not examples:
             raise UserError(f"{self.data_dir}: too few pictures: none is left for {split!r}")
         # Mixed, so that the first few examples are of several classes.
@@ -109,7 +109,7 @@ def find_pictures(folder: pathlib.Path) -> Iterator[Picture]:
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for file in (pathlib.Path(parent, name) for name in files if not name.startswith(".")):
-            status = file.stat()
+            status = file.stat() if file.exists() else file.lstat()  # a link to nowhere is damaged
             name = file.relative_to(folder)
             if file.suffix == ".tar":
                 yield from _members(file, name.with_suffix(""), status.st_mtime_ns)
@@ -192,9 +192,8 @@ def _damage(picture: Picture) -> str:
 
 
 def _index_file(folder: pathlib.Path) -> pathlib.Path:
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     key = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
-    return cache / "keras-application-zoo" / f"pictures-{key[:16]}.json"
+    return cache_folder() / f"pictures-{key[:16]}.json"
 
 
 def _write(index: pathlib.Path, content: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class Mnist(PixelArrays):
     Args:
         data_dir: the folder of the IDX files; without it the TensorFlow Datasets catalogue is used.
         download: whether the catalogue may download.
+        subset: options of ``LabelledPictures``.
     """
 
     place = "files"
@@ -33,14 +35,15 @@ class Mnist(PixelArrays):
         "document recognition, Proceedings of the IEEE 86(11)"
     )
 
-    def __init__(self, *, data_dir: str | None = None, download: bool = False):
+    def __init__(self, *, data_dir: str | None = None, download: bool = False, **subset: Any):
+        super().__init__(**subset)
         self.data_dir = data_dir
         self.download = download
 
-    def load(self, split: str) -> tf.data.Dataset:
+    def all_examples(self, split: str) -> tf.data.Dataset:
         if self.data_dir is None:
-            return Catalogue(dataset_name="mnist", download=self.download).load(split)
-        return super().load(split)
+            return Catalogue(dataset_name="mnist", download=self.download).all_examples(split)
+        return super().all_examples(split)
 
     def pictures(self, split: str) -> Pixels:
         folder = data_path(self.data_dir, "MNIST's IDX files")

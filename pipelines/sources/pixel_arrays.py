@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.engine.application import UserError, choose
+from pipelines.engine.application import UserError
 from pipelines.engine.lazy import tensorflow as tf
-from pipelines.sources.source import Source
+from pipelines.sources.labelled_pictures import LabelledPictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,19 +25,15 @@ class Pixels:
         return Pixels(ids.tolist(), self.pixels[rows], labels.tolist())
 
 
-class PixelArrays(Source):
+class PixelArrays(LabelledPictures):
     """Pictures of one size, handed out as PNG bytes, which is what a client would send."""
 
     def pictures(self, split: str) -> Pixels:
         """The examples of ``split``."""
         raise NotImplementedError
 
-    @property
-    def fields(self) -> dict[str, tf.TensorSpec]:
-        return {name: tf.TensorSpec((), tf.string) for name in ("id", "image", "label")}
-
-    def load(self, split: str) -> tf.data.Dataset:
-        pictures = self.pictures(choose("split", split, self.splits))
+    def all_examples(self, split: str) -> tf.data.Dataset:
+        pictures = self.pictures(split)
         if not pictures.ids:
             raise UserError(f"too few examples: none is left for the split {split!r}")
         columns = {"id": pictures.ids, "image": pictures.pixels, "label": pictures.labels}

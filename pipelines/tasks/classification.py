@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from pipelines.looking_inside.figures import draw_inside
 from pipelines.tasks.contact_sheet import draw_contact_sheet
+from pipelines.tasks.examples import pictures, texts
 from pipelines.tasks.task import Evaluation, Figure, Scores, Task
 
 WORST_MISTAKES = 20
@@ -84,9 +87,17 @@ class Classification(Task):
 
     def respond(self, model: keras.Model, features: dict) -> dict:
         """``indices`` int32 and ``probabilities`` float32, [batch, k], the most probable first."""
-        logits = ops.cast(model(features, training=False), "float32")
-        k = min(self.top_k, logits.shape[-1])
-        probabilities, indices = ops.top_k(ops.softmax(logits), k)
+        return self._ranked(_probabilities(model, features))
+
+    def respond_together(self, members: Sequence[tuple[keras.Model, dict]], views: int = 1) -> dict:
+        """As ``respond``, from the mean of the probabilities over views and models."""
+        found = [_probabilities(model, features) for model, features in members]
+        by_view = [ops.reshape(rows, (-1, views, rows.shape[-1])) for rows in found]
+        return self._ranked(ops.mean(ops.concatenate(by_view, axis=1), axis=1))
+
+    def _ranked(self, probabilities) -> dict:
+        k = min(self.top_k, probabilities.shape[-1])
+        probabilities, indices = ops.top_k(probabilities, k)
         return {"indices": ops.cast(indices, "int32"), "probabilities": probabilities}
 
     def scores(self, answers: dict[str, list], examples: dict[str, list]) -> Scores:
@@ -111,19 +122,20 @@ class Classification(Task):
         return Scores(values, "wrong label (0 or 1)", errors)
 
     def figures(self, evaluation: Evaluation, folder: pathlib.Path) -> list[Figure]:
-        """The confusion matrix and, for pictures, the most confident mistakes and augmentation."""
+        """The confusion matrix; for pictures also mistakes, augmentation, a look inside."""
         figures = [draw_confusion(evaluation, folder)]
         if "image" in evaluation.source.fields and evaluation.scores.errors.any():
             figures.append(draw_mistakes(evaluation, folder))
         if "image" in evaluation.source.fields and evaluation.training_views:
             figures.append(draw_contact_sheet(evaluation, folder))
+        if "image" in evaluation.source.fields and evaluation.look_inside:
+            figures += draw_inside(evaluation, folder)
         return [figure for figure in figures if figure]
 
 
-def texts(values) -> np.ndarray:
-    """Labels as an array of ``str``, of the same shape; TensorFlow hands them out as bytes."""
-    array = np.array([np.asarray(value).tolist() for value in values])
-    return np.char.decode(array) if array.dtype.kind == "S" else array.astype(str)
+def _probabilities(model: keras.Model, features: dict):
+    """float32 [batch, classes]"""
+    return ops.softmax(ops.cast(model(features, training=False), "float32"))
 
 
 def draw_confusion(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
@@ -162,12 +174,10 @@ def draw_mistakes(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
     from matplotlib.figure import Figure as Canvas
 
     truth, ranked = texts(evaluation.examples["label"]), texts(evaluation.answers["labels"])
-    names = texts(evaluation.examples["id"])
     confidence = np.array(evaluation.answers["probabilities"])[:, 0]
     wrong = np.flatnonzero(evaluation.scores.errors)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:WORST_MISTAKES]
-    encoded = pictures(evaluation.source, evaluation.split, set(names[worst]))
-    pixels = evaluation.preprocessor.features({"image": [encoded[name] for name in names[worst]]})
+    pixels = pictures(evaluation, worst)
 
     columns = min(5, len(worst))
     rows = -(-len(worst) // columns)
@@ -175,7 +185,7 @@ def draw_mistakes(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
     grid = canvas.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
-    for axes, example, picture in zip(grid, worst, pixels["image"], strict=False):
+    for axes, example, picture in zip(grid, worst, pixels, strict=False):
         axes.imshow(np.squeeze(picture), cmap="gray", vmin=0, vmax=255)
         title = f"{truth[example]}, not {ranked[example, 0]}\n{confidence[example]:.1%} sure"
         axes.set_title(title, fontsize=9)
@@ -185,11 +195,3 @@ def draw_mistakes(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
         "as the model sees them: the true label, the answer and its probability."
     )
     return Figure("mistakes.png", "Worst mistakes", caption)
-
-
-def pictures(source, split: str, names: set[str]) -> dict[str, bytes]:
-    """The encoded pictures of the examples whose ``id`` is in ``names``."""
-    dataset = source.load(split)
-    dataset = dataset.unbatch() if source.blocks else dataset
-    found = ((row["id"].decode(), row["image"]) for row in dataset.as_numpy_iterator())
-    return {name: image for name, image in found if name in names}

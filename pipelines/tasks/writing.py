@@ -99,7 +99,8 @@ def wishing(default: Endpoint, respond: Callable, answer: Callable) -> Endpoint:
         )
         return inputs | wishes._asdict()
 
-    return Endpoint(
+    return dataclasses.replace(
+        default,
         inputs=lambda preprocessor: (
             default.inputs(preprocessor)
             | {name: tf.TensorSpec([None], dtype) for name, dtype in dtypes.items()}

@@ -26,8 +26,11 @@ def main() -> int:
     with standard_error_held_back():
         import tensorflow as tf
     tf.get_logger().setLevel(logging.ERROR)
+    from serving.server.compilation import refuse_compilation
     from serving.server.listen import serve
 
+    if not (options.xla_cpu_compilation_enabled or options.xla_gpu_compilation_enabled):
+        refuse_compilation()
     try:
         serve(options)
     except (StatusError, RuntimeError) as error:

@@ -159,6 +159,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="share of each GPU's memory to take at once; 0: TensorFlow decides (0)",
     )
     boolean(
+        "--xla_cpu_compilation_enabled",
+        False,
+        "let models compile parts of themselves by XLA for the CPU; without it they fail (false)",
+    )
+    boolean("--xla_gpu_compilation_enabled", False, "the same for the CPU and GPUs (false)")
+    boolean(
         "--enable_serialization_as_tensor_content",
         False,
         "answer numbers as tensor_content instead of one value per element (false)",

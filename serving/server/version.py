@@ -112,6 +112,7 @@ class Version:
     def attempt(self, loading: Loading) -> None:
         """Tries to load it once; never raises."""
         self._attempts += 1
+        began = time.monotonic()
         try:
             model = load(self.directory, loading)
         except Exception as error:
@@ -120,7 +121,8 @@ class Version:
         with self._lock:
             self._model = model
             self.state = State.AVAILABLE
-        _log.info("%s version %d is available", self.name, self.number)
+        seconds = time.monotonic() - began
+        _log.info("%s version %d is available after %.1f s", self.name, self.number, seconds)
 
     def _note_failure(self, error: StatusError, loading: Loading) -> None:
         last = self._attempts > loading.retries

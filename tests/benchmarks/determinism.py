@@ -6,13 +6,11 @@ process, so two processes take turns, epoch by epoch.
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
+from collections.abc import Callable
 
 from tests.benchmarks.bare_fit import WARM_UP, BareFit, Case, cases, silence
 from tests.benchmarks.comparison import Comparison
+from tests.benchmarks.processes import process
 
 
 def measure(quick: bool) -> list[Comparison]:
@@ -20,10 +18,7 @@ def measure(quick: bool) -> list[Comparison]:
 
 
 def compare(case: Case) -> Comparison:
-    with (
-        process(case, deterministic=True) as with_it,
-        process(case, deterministic=False) as without,
-    ):
+    with process(prepare, case, True) as with_it, process(prepare, case, False) as without:
         steps = [(with_it(), without()) for _ in range(WARM_UP + case.pairs)]
     ours, peer = zip(*steps[WARM_UP:], strict=True)
     return Comparison(
@@ -31,29 +26,12 @@ def compare(case: Case) -> Comparison:
     )
 
 
-@contextlib.contextmanager
-def process(case: Case, deterministic: bool) -> Iterator[Callable[[], float]]:
-    """A process that fits an epoch whenever it is asked to, and says how long a step took."""
-    spawn = multiprocessing.get_context("spawn")
-    here, there = spawn.Pipe()
-    child = spawn.Process(target=answer, args=(there, case, deterministic), daemon=True)
-    child.start()
-    there.close()
+def prepare(case: Case, deterministic: bool) -> Callable[[], float]:
+    """In a process of its own: what fits an epoch and says how long a step took."""
+    bare = BareFit(case.assembled(deterministic))
 
     def step_time() -> float:
-        here.send("an epoch")
-        return here.recv()
+        with silence():
+            return bare.step_time()
 
-    try:
-        yield step_time
-    finally:
-        here.close()
-        child.join()
-
-
-def answer(connection: Connection, case: Case, deterministic: bool) -> None:
-    """In the process: an epoch for every request, until the other end is closed."""
-    bare = BareFit(case.assembled(deterministic))
-    with silence(), contextlib.suppress(EOFError):
-        while connection.recv():
-            connection.send(bare.step_time())
+    return step_time

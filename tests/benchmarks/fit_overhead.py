@@ -13,12 +13,14 @@ import pathlib
 import statistics
 import tempfile
 import time
+from typing import Protocol
 
 import keras
 
+from pipelines.engine.assembly import Assembly
 from pipelines.engine.data import training_data
 from pipelines.engine.run import Run
-from pipelines.engine.train import fit
+from pipelines.engine.train import TrainingData, fit
 from tests.benchmarks.bare_fit import WARM_UP, BareFit, Case, cases, silence
 from tests.benchmarks.comparison import Comparison
 
@@ -46,13 +48,33 @@ def step_times(case: Case) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Milliseconds a step, ours and bare, of epochs that took turns in one process."""
     assembly = case.assembled()
     data, bare = training_data(assembly), BareFit(assembly)
-    assert bare.steps == data.steps_per_epoch
-    turns = Turns(bare)
+    return take_turns(assembly, data, bare)
+
+
+class Peer(Protocol):
+    """Another way to fit.
+
+    Attributes:
+        steps: of an epoch.
+    """
+
+    steps: int
+
+    def step_time(self) -> float:
+        """Milliseconds a step of one more epoch."""
+
+
+def take_turns(
+    assembly: Assembly, data: TrainingData, peer: Peer
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Milliseconds a step of the engine's epochs, each beside one of the peer's."""
+    assert peer.steps == data.steps_per_epoch
+    turns = Turns(peer)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "run")
         run = Run.create(path, assembly.configuration, assembly.preprocessor.save)
         fit(
-            lambda: assembly.builder(**data.model_arguments),
+            assembly.learner(data.model_arguments),
             assembly.task,
             assembly.configuration.recipe,
             data,
@@ -63,22 +85,22 @@ def step_times(case: Case) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 class Turns(keras.callbacks.Callback):
-    """Lets the bare fit have its epoch before each one of the engine's, and times both.
+    """Lets the peer have its epoch before each one of the engine's, and times both.
 
     An epoch of the engine's lasts from there to the beginning of its next, whatever it does in
     between; the last one has no next, and is not counted. What the engine prefetches during the
     other's turn (a few of hundreds of batches) is to its advantage, and slows the other.
     """
 
-    def __init__(self, bare: BareFit) -> None:
+    def __init__(self, rival: Peer) -> None:
         super().__init__()
-        self.bare = bare
+        self.rival = rival
         self.ours: list[float] = []
         self.peer: list[float] = []
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         if epoch > 0:
             seconds = time.perf_counter() - self.began
-            self.ours.append(1000 * seconds / self.bare.steps)
-        self.peer.append(self.bare.step_time())
+            self.ours.append(1000 * seconds / self.rival.steps)
+        self.peer.append(self.rival.step_time())
         self.began = time.perf_counter()

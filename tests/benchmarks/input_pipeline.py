@@ -105,7 +105,7 @@ def ours(source: ClassFolders, preprocessor: ImagePreprocessor) -> tf.data.Datas
         return arrange(batches, preprocessor, training=True, augment="crop_flip", **options)
 
     batches = evaluation_batches(source, preprocessor, augmented, "train", batch_size=BATCH, seed=0)
-    return for_model(batches, preprocessor)
+    return for_model(batches, preprocessor.model_inputs)
 
 
 def by_hand(files: list[str], preprocessor: ImagePreprocessor) -> tf.data.Dataset:

@@ -72,7 +72,8 @@ def bare(served: Served) -> float:
         return resident_memory(process.pid) / MIB
 
 
-def resident_memory(process: int) -> int:
-    """In bytes."""
+def resident_memory(process: int, *, peak: bool = False) -> int:
+    """What a process has in memory now, or has had at most, in bytes."""
     status = pathlib.Path(f"/proc/{process}/status").read_text()
-    return 1024 * int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1])
+    field = "VmHWM" if peak else "VmRSS"
+    return 1024 * int(re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)[1])

@@ -1,0 +1,1 @@
+"""Diagnosis: which error of a trained model to work on next."""

@@ -1,0 +1,31 @@
+"""The examples of an evaluation: labels as text, pictures as the model sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipelines.engine.lazy import tensorflow as tf
+from pipelines.tasks.task import Evaluation
+
+READ_BATCH = 256
+
+
+def texts(values) -> np.ndarray:
+    """Labels as an array of ``str``, of the same shape; TensorFlow hands them out as bytes."""
+    array = np.array([np.asarray(value).tolist() for value in values])
+    return np.char.decode(array) if array.dtype.kind == "S" else array.astype(str)
+
+
+def pictures(evaluation: Evaluation, rows: Sequence[int]) -> np.ndarray:
+    """uint8 [rows, height, width, channels]: the pictures of these examples."""
+    names = texts(evaluation.examples["id"])[np.asarray(rows, int)]
+    wanted, source = set(names), evaluation.source
+    dataset = source.load(evaluation.split)
+    dataset = dataset.unbatch() if source.blocks else dataset
+    found = ((row["id"].decode(), row["image"]) for row in dataset.as_numpy_iterator())
+    encoded = {name: image for name, image in found if name in wanted}
+    batches = tf.data.Dataset.from_tensor_slices({"image": [encoded[name] for name in names]})
+    pixels = batches.batch(READ_BATCH).map(evaluation.preprocessor.features)
+    return np.concatenate([batch["image"] for batch in pixels.as_numpy_iterator()])

@@ -211,11 +211,6 @@ class PicturePreprocessor(Preprocessor):
         self.mean = np.array(learned["mean"])
         self.covariance = np.array(learned["covariance"])
 
-    def adopt(self, folder: pathlib.Path) -> None:
-        labels, counts = self.labels, self.counts
-        self.restore(folder)
-        self.labels, self.counts = labels, counts
-
     def _kind(self, images):
         """[batch] encoded pictures → int32 [batch]: which of the readers below; -1: none."""
 
@@ -361,6 +356,11 @@ class ImagePreprocessor(PicturePreprocessor):
     def relearn(self, learned: dict) -> None:
         super().relearn(learned)
         self.labels, self.counts = learned["labels"], learned["counts"]
+
+    def adopt(self, folder: pathlib.Path) -> None:
+        labels, counts = self.labels, self.counts
+        self.restore(folder)
+        self.labels, self.counts = labels, counts
 
 
 def sort_labels(labels) -> list[str]:

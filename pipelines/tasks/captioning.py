@@ -14,8 +14,8 @@ from keras import ops
 
 from pipelines.sources.scenes import parse
 from pipelines.tasks.cider import cider_d, words
-from pipelines.tasks.classification import pictures
 from pipelines.tasks.decoding import Wishes, decode
+from pipelines.tasks.examples import pictures
 from pipelines.tasks.task import Evaluation, Figure, Scores
 from pipelines.tasks.writing import Writing, plain_text
 
@@ -88,7 +88,7 @@ class Captioning(Writing):
         from matplotlib.figure import Figure as Canvas
 
         chosen = _spread(len(evaluation.examples["id"]), LOOKED_INTO)
-        pixels = _pixels(evaluation, chosen)
+        pixels = pictures(evaluation, chosen)
         preprocessor = evaluation.preprocessor
         response = self.respond(evaluation.model, preprocessor.model_inputs({"image": pixels}))
         attention = ops.convert_to_numpy(response["attention"])[:, 0]
@@ -136,7 +136,7 @@ def _draw_captions(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
     grid = canvas.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
-    for axes, example, picture in zip(grid, chosen, _pixels(evaluation, chosen), strict=False):
+    for axes, example, picture in zip(grid, chosen, pictures(evaluation, chosen), strict=False):
         axes.imshow(np.squeeze(picture), cmap="gray", vmin=0, vmax=255)
         true = textwrap.fill(f"true: {references[example][0]}", 44)
         given = textwrap.fill(written[example], 44)
@@ -150,14 +150,6 @@ def _draw_captions(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
         f"The {len(worst)} captions of {evaluation.split} with the largest errors, then others; "
         f"below each, one that is true. BLEU's signature: `{metric.get_signature()}`.",
     )
-
-
-def _pixels(evaluation: Evaluation, chosen) -> np.ndarray:
-    """The pictures of the examples at these places, as the model sees them: uint8."""
-    names = [plain_text(evaluation.examples["id"][place]) for place in chosen]
-    encoded = pictures(evaluation.source, evaluation.split, set(names))
-    found = evaluation.preprocessor.features({"image": [encoded[name] for name in names]})
-    return ops.convert_to_numpy(found["image"])
 
 
 def _spread(count: int, wanted: int) -> list[int]:

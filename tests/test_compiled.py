@@ -19,6 +19,7 @@ from pipelines.machine_translation import SOURCE_LENGTHS
 from pipelines.tasks.translation import Translation
 from serving.client import Client, ServingError
 from serving.export import export_run
+from tests.conftest import train
 from tests.served_models import REPOSITORY, running_server
 
 
@@ -148,10 +149,13 @@ def test_each_flag_permits_it(doubling, flag):
 
 
 @pytest.mark.slow
-def test_a_compiled_export_answers_as_the_portable_one_and_needs_the_flag(smoke_run, tmp_path):
-    run = smoke_run("machine_translation")
-    export_run(run, model_base_path=tmp_path, jit_compile=True)
-    flags = [f"--model_base_path={tmp_path}", "--model_name=m"]
+def test_a_compiled_export_answers_as_the_portable_one_and_needs_the_flag(tmp_path):
+    # So short that all sources have one length: three programs a signature.
+    options = ["--smoke", "--preprocess.maximum_source_length=32", "--run=short"]
+    train("machine_translation")([*options, f"--runs_dir={tmp_path / 'runs'}"])
+    run = tmp_path / "runs" / "machine_translation" / "short"
+    export_run(run, model_base_path=tmp_path / "exports", jit_compile=True)
+    flags = [f"--model_base_path={tmp_path / 'exports'}", "--model_name=m"]
     refused = subprocess.run(
         [
             *(sys.executable, "-m", "serving.server", *flags, "--max_num_load_retries=0"),

@@ -111,7 +111,6 @@ def wishing(default: Endpoint, respond: Callable, answer: Callable) -> Endpoint:
         respond=wished,
         answer=answer,
         samples=samples,
-        compiled=default.compiled,
     )
 
 

@@ -251,7 +251,7 @@ def test_a_head_is_trained_on_jax_without_tensorflow(runs, command, tmp_path) ->
         result = run_python("-c", program, environment={"KERAS_BACKEND": "jax"})
         assert result.returncode == 0, result.stderr
         run = Run(runs / IMAGES / f"jax-{way}")
-        assert run.history[-1]["val_accuracy"] > 0.6
+        assert run.history[-1]["loss"] < run.history[0]["loss"]
         assert "image" in open_run(run.path).model.input
 
 

@@ -9,7 +9,7 @@ from photographs with captions.
 
 Of 1,000 test pictures, whose shapes were never seen together in training, the first command
 describes 98.4 % exactly (BLEU-4 94.1, CIDEr-D 5.12 of 10; seed 0, 2026-11-25, 11 min 10 s of
-training on two cores of a 2.5 GHz Xeon that others kept busy), and with ``--epochs 8`` 89.8 %. With
+training on two cores of an AMD EPYC that others kept busy), and with ``--epochs 8`` 89.8 %. With
 ``--architecture show_attend_tell --epochs 14`` 90.6 % are exact: it chooses where to look before it
 has read its own last word, and so mixes up two shapes that it could name first.
 

@@ -40,7 +40,7 @@ BEAM = Captioning(maximum_length=LENGTH, beam_width=3, answers=3)
 
 @pytest.fixture(scope="module", params=MODELS)
 def model(request):
-    keras.utils.set_random_seed(3)
+    keras.utils.set_random_seed(2)
     model = MODELS[request.param]()
     # Untrained models are all but undecided; larger weights make rows differ in tokens and length.
     model.set_weights([4 * weight for weight in model.get_weights()])

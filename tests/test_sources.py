@@ -26,9 +26,11 @@ from pipelines.sources.catalogue import Catalogue
 from pipelines.sources.cifar import CLASSES, Cifar
 from pipelines.sources.class_folders import ClassFolders
 from pipelines.sources.digits import Digits
+from pipelines.sources.flickr8k import Flickr8k
 from pipelines.sources.mnist import Mnist
 from pipelines.sources.parallel_text import ParallelText
 from pipelines.sources.python_docs import PythonDocs, prose
+from pipelines.sources.scenes import Scenes
 from pipelines.sources.source import Source
 from pipelines.sources.splits import SPLITS, complete, cut
 from pipelines.sources.text_files import TextFiles
@@ -127,6 +129,16 @@ def text_folder(folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
+def captioned_pictures(folder: pathlib.Path) -> pathlib.Path:
+    """Flickr8k's files in small: pictures, and a line for each of their captions."""
+    lines = []
+    for number in range(20):
+        (folder / f"{number}.jpg").write_bytes(picture(number))
+        lines += [f"{number}.jpg#{caption}\tPicture {number} ." for caption in range(2)]
+    (folder / "captions.token.txt").write_text("\n".join(lines))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def catalogue_folder(tmp_path_factory) -> pathlib.Path:
     """A data set named tiny_shapes, prepared by the catalogue's own code, without the network."""
@@ -182,6 +194,8 @@ SOURCES = {
     "cifar_pickles": lambda folder: Cifar(data_dir=str(cifar_pickles(folder))),
     "cifar_folders": lambda folder: Cifar(data_dir=str(class_folders(folder))),
     "catalogue": lambda folder: Catalogue(dataset_name="tiny_shapes", data_dir=str(folder)),
+    "scenes": lambda folder: Scenes(train_size=60, validation_size=10, test_size=10),
+    "flickr8k": lambda folder: Flickr8k(data_dir=str(captioned_pictures(folder))),
     "dates": lambda folder: dates.Dates(train_size=500, validation_size=50, test_size=50),
     "parallel_text": lambda folder: ParallelText(data_dir=str(parallel_files(folder))),
     "parallel_text_official": lambda folder: ParallelText(
@@ -320,7 +334,7 @@ def test_no_source_needs_tensorflow_to_be_imported():
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-FILE_SOURCES = [Mnist, ClassFolders, Cifar, ParallelText, TextFiles]
+FILE_SOURCES = [Mnist, ClassFolders, Cifar, Flickr8k, ParallelText, TextFiles]
 
 
 @pytest.mark.parametrize("source", FILE_SOURCES)

@@ -40,7 +40,7 @@ class Case:
         options = {
             "architecture": self.architecture,
             "batch_size": self.batch_size,
-            "epochs": WARM_UP + self.pairs,
+            "epochs": WARM_UP + self.pairs + 1,  # the engine's last one is not counted
             "augment": "none",
         }
         configuration, _ = parse(application, [f"--{k}={value}" for k, value in options.items()])

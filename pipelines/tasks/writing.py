@@ -81,7 +81,7 @@ def wishing(default: Endpoint, respond: Callable, answer: Callable) -> Endpoint:
         respond: task, model, features, wishes → named numbers.
         answer: preprocessor, numbers, raw inputs → what the client reads.
     """
-    dtypes = Wishes(tf.float32, tf.int32, tf.int32, tf.float32, tf.int32)._asdict()
+    dtypes = Wishes("float32", "int32", "int32", "float32", "int32")._asdict()
 
     def wished(task: Writing, model: keras.Model, features: dict) -> dict:
         inputs = {name: value for name, value in features.items() if name not in dtypes}

@@ -27,7 +27,9 @@ from tests.keras_applications import Peer
 
 BATCH = 8
 TURN_SECONDS = 0.2  # what is quicker is repeated within a turn
-PAIRS = 15
+STEPS = ("forward", "training step")
+ROUNDS = 3  # the same network takes a fifth more or less memory in another process
+PAIRS = 5
 BUILDS = 7
 TARGET = 1.03
 BUILDING_TARGET = 1.1
@@ -48,25 +50,32 @@ LARGEST = Peer("efficientnet.efficientnet_b7", applications.EfficientNetB7, (600
 
 
 def measure(quick: bool) -> list[Comparison]:
-    peers, pairs = (PEERS[:1], 2) if quick else (PEERS, PAIRS)
-    found = [comparison for peer in peers for comparison in compare(peer, pairs)]
+    peers, rounds, pairs = (PEERS[:1], 1, 2) if quick else (PEERS, ROUNDS, PAIRS)
+    found = [comparison for peer in peers for comparison in compare(peer, rounds, pairs)]
     return [*found, compare_building(LARGEST, 1 if quick else BUILDS)]
 
 
-def compare(peer: Peer, pairs: int) -> list[Comparison]:
-    """Milliseconds of both kinds of step, and the memory that both have taken in the end."""
-    with process(network, peer, True) as ours, process(network, peer, False) as theirs:
-        times = {}
-        for kind in ("forward", "training step"):
-            for side in (ours, theirs):
-                side(kind, 2)  # traces, and finds its memory
-            repeats = max(1, round(1000 * TURN_SECONDS / theirs(kind, 1)))
-            times[kind] = [(ours(kind, repeats), theirs(kind, repeats)) for _ in range(pairs)]
-        memory = ours("memory"), theirs("memory")
+def compare(peer: Peer, rounds: int, pairs: int) -> list[Comparison]:
+    """Milliseconds of both kinds of step, and the memory that both have taken in the end.
+
+    Args:
+        peer: the two networks.
+        rounds: how many pairs of processes are started.
+        pairs: turns of each kind of step in every round.
+    """
     name = peer.builder.split(".")[1]
+    found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in (*STEPS, "memory")}
+    for _ in range(rounds):
+        with process(network, peer, True) as ours, process(network, peer, False) as theirs:
+            for kind in STEPS:
+                for side in (ours, theirs):
+                    side(kind, 2)  # traces, and finds its memory
+                repeats = max(1, round(1000 * TURN_SECONDS / theirs(kind, 1)))
+                found[kind] += [(ours(kind, repeats), theirs(kind, repeats)) for _ in range(pairs)]
+            found["memory"].append((ours("memory"), theirs("memory")))
     return [
-        *(comparison(f"{kind} of {name}", "ms", both) for kind, both in times.items()),
-        comparison(f"peak memory of {name}", "MiB", [memory]),
+        *(comparison(f"{kind} of {name}", "ms", found[kind]) for kind in STEPS),
+        comparison(f"peak memory of {name}", "MiB", found["memory"]),
     ]
 
 

@@ -95,8 +95,8 @@ def test_only_few_shapes_are_compiled(rows, length, shape):
     np.testing.assert_array_equal(response["source"], features["source"])
 
 
-def test_what_does_not_decode_is_not_compiled(smoke_run):
-    with pytest.raises(UserError, match="image_classification does not decode"):
+def test_what_cannot_be_compiled_is_refused(smoke_run):
+    with pytest.raises(UserError, match="nothing of image_classification can be compiled"):
         open_run(smoke_run("image_classification")).functions(jit_compile=True)
 
 

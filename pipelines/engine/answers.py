@@ -59,7 +59,9 @@ class OpenRun:
             UserError: where nothing decodes that could be compiled.
         """
         if jit_compile and not self._compiled_endpoints():
-            raise UserError(f"nothing of {self.application.name} can be compiled yet; export it without")
+            raise UserError(
+                f"nothing of {self.application.name} can be compiled yet; export it without"
+            )
         return {name: self._function(name, jit_compile) for name in self.application.endpoints}
 
     def _compiled_endpoints(self) -> dict[str, Any]:

@@ -21,7 +21,9 @@ from pipelines.engine.application import (
 from pipelines.engine.assembly import assemble
 from pipelines.engine.cli import train_run
 from pipelines.engine.configuration import Command, parse
+from pipelines.engine.data import evaluation_batches, training_data
 from tests.conftest import run_python, train
+from tests.dataset_graphs import serializing_operations
 
 NAMES = application_names()
 
@@ -94,6 +96,20 @@ def test_two_steps_change_the_weights_and_the_run_reloads(name: str, smoke_run) 
     assert len(rows) == opened.run.scores["test"]["examples"]
     assert len({row["id"] for row in rows}) == len(rows)
     assert all(np.isfinite(row["error"]) for row in rows)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pipelines_run_in_parallel(name: str, smoke_run) -> None:
+    opened = open_run(smoke_run(name))
+    assembly = dataclasses.replace(opened.assembly, preprocessor=opened.preprocessor)
+    data = training_data(assembly, limit=16)
+    evaluated = evaluation_batches(
+        assembly.source, assembly.preprocessor, assembly.arrange, "test", batch_size=4, seed=0
+    )
+    for dataset in (data.training(0), data.validation):
+        assert not serializing_operations(dataset)
+    # Words are looked up one batch after the other; the time of their evaluation is the model's.
+    assert serializing_operations(evaluated) <= {"LookupTableFindV2"}
 
 
 @pytest.mark.parametrize("name", NAMES)

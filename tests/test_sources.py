@@ -34,6 +34,7 @@ from pipelines.sources.scenes import Scenes
 from pipelines.sources.source import Source
 from pipelines.sources.splits import SPLITS, complete, cut
 from pipelines.sources.text_files import TextFiles
+from tests.dataset_graphs import serializing_operations
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -232,6 +233,7 @@ def test_source_keeps_the_contract(name, data, request):
     for split, rows in by_split.items():
         dataset = source.load(split)
         assert dataset.element_spec == dict(source.fields)
+        assert not serializing_operations(dataset)
         assert rows
         assert [row["id"] for row in rows] == [row["id"] for row in dataset.as_numpy_iterator()]
         assert ids.isdisjoint(row["id"] for row in rows)

@@ -219,7 +219,7 @@ def read_pictures(
 
     def read(rows: dict, where: dict) -> dict:
         stretches = [where["file"], where["offset"], where["size"]]
-        image = tf.numpy_function(_read_stretches, stretches, tf.string)
+        image = tf.numpy_function(_read_stretches, stretches, tf.string, stateful=False)
         return rows | {"image": tf.ensure_shape(image, (None,))}
 
     rows = tf.data.Dataset.from_tensor_slices((dict(columns), where)).batch(64)

@@ -184,7 +184,10 @@ class Scenes(Source):
         def painted(batch: dict) -> dict:
             names, values = zip(*batch["image"].items(), strict=True)
             pixels = tf.numpy_function(
-                lambda *values: render(dict(zip(names, values, strict=True))), values, tf.uint8
+                lambda *values: render(dict(zip(names, values, strict=True))),
+                values,
+                tf.uint8,
+                stateful=False,
             )
             return encode(batch | {"image": tf.ensure_shape(pixels, [None, SIDE, SIDE, 3])})
 

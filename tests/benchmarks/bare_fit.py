@@ -56,7 +56,7 @@ def cases(quick: bool) -> list[Case]:
     """Short steps in an epoch a third as long as MNIST's, and long steps."""
     if quick:
         return [Case("lenet5", 64, 1, pairs=2), Case("resnet20", 32, 1, pairs=2)]
-    return [Case("lenet5", 64, 20, pairs=20), Case("resnet20", 32, 2, pairs=20)]
+    return [Case("lenet5", 64, 20, pairs=20), Case("resnet20", 64, 2, pairs=20)]
 
 
 @dataclasses.dataclass(frozen=True)

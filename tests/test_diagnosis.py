@@ -188,12 +188,14 @@ def test_the_command_on_a_real_run(command, smoke_run, tmp_path):
     before = set(folder.iterdir())
     result = command(
         diagnose.main,
-        *(folder, "--examples", 7, "--beam_widths", 1, 3, "--length_penalties", 0, 1),
+        *(folder, "--ladder_examples", 5, "--examples", 7),
+        *("--beam_widths", 1, 3, "--length_penalties", 0, 1),
     )
     assert result.status == 0, result.err
     assert f"diagnosis: {folder}/diagnosis.md" in result.out
     assert {file.name for file in set(folder.iterdir()) - before} == {
         "diagnosis.md",
+        "error_ladder.png",
         "margins.png",
         "searches.png",
     }
@@ -202,6 +204,7 @@ def test_the_command_on_a_real_run(command, smoke_run, tmp_path):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
     sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
     assert sections[0] == "What to work on"
+    assert sections[1] == "Bias or variance"
     assert {"Search or model", "Beam width", "Length penalty", "Examples to read"} <= set(sections)
     widths = re.findall(r"^\| (\d+)\*? \| ([\d.]+) \|", text, re.MULTILINE)
     assert [width for width, penalty in widths[:3]] == ["1", "3", "4"], "the run's own is 4"
@@ -231,6 +234,9 @@ def test_answers_are_those_of_the_evaluation(smoke_run):
     [
         (["--split", "dev"], "unknown split 'dev'; there is: "),
         (["--examples", "0"], "--examples must be at least 1, not 0"),
+        (["--ladder_examples", "0"], "--ladder_examples must be at least 1, not 0"),
+        (["--human_error", "-1"], "--human_error is an error of 0 or more, not -1"),
+        (["--tolerance", "nan"], "--tolerance is an error of 0 or more, not nan"),
         (["--beam_widths", "4", "0"], "--beam_widths must be at least 1, not 0"),
     ],
 )
@@ -241,10 +247,7 @@ def test_what_cannot_be_diagnosed_is_refused(options, words, command, smoke_run)
     assert result.err.count("\n") == 1
 
 
-def test_runs_without_a_diagnosis_are_refused(command, smoke_run, tmp_path):
-    other = command(diagnose.main, smoke_run("image_classification"))
-    assert other.status == 2
-    assert "nothing is known to diagnose in image_classification" in other.err
+def test_runs_without_a_model_are_refused(command, smoke_run, tmp_path):
     unfinished = tmp_path / "machine_translation" / "half"
     unfinished.mkdir(parents=True)
     shutil.copy(smoke_run("machine_translation") / "config.json", unfinished)
@@ -258,4 +261,4 @@ def test_runs_without_a_diagnosis_are_refused(command, smoke_run, tmp_path):
 
 def test_requests_are_checked():
     with pytest.raises(UserError, match="--examples must be at least 1"):
-        Request(split="test", examples=-1, beam_widths=[1], length_penalties=[0.0])
+        Request(examples=-1)

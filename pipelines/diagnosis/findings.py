@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from pipelines.engine.application import UserError
-from pipelines.engine.run import Run, write_text
+from pipelines.engine.run import Run, replacing, write_text
 
 PICTURE_RESOLUTION = 110
 
@@ -16,7 +19,11 @@ class Request:
     """What a diagnosis is asked.
 
     Attributes:
-        split: whose examples are looked at.
+        ladder_examples: how many of each split the error ladder stands on, the first ones.
+        human_error: what a human, or the best system known, gets wrong; None: unknown.
+        tolerance: the error that a gap of the ladder may add without being worth any work; None: a
+            point of per cent of the examples, or else a twentieth of the dev error.
+        split: whose examples are searched again.
         examples: how many of them, the first ones; None: all.
         beam_widths: of the searches that are tried.
         length_penalties: of the searches that are tried.
@@ -25,16 +32,28 @@ class Request:
         UserError: for numbers that no diagnosis can have.
     """
 
-    split: str
-    examples: int | None
-    beam_widths: Sequence[int]
-    length_penalties: Sequence[float]
+    ladder_examples: int = 2000
+    human_error: float | None = None
+    tolerance: float | None = None
+    split: str = "validation"
+    examples: int | None = 300
+    beam_widths: Sequence[int] = (1, 2, 3, 5, 10, 20, 50, 100)
+    length_penalties: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
     def __post_init__(self) -> None:
-        for name, values in (("examples", [self.examples]), ("beam_widths", self.beam_widths)):
+        whole = {
+            "ladder_examples": [self.ladder_examples],
+            "examples": [self.examples],
+            "beam_widths": self.beam_widths,
+        }
+        for name, values in whole.items():
             for value in values:
                 if value is not None and value < 1:
                     raise UserError(f"--{name} must be at least 1, not {value}")
+        for name in ("human_error", "tolerance"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise UserError(f"--{name} is an error of 0 or more, not {value:g}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +77,21 @@ class Findings:
     sections: list[Section]
 
 
-def write_findings(run: Run, request: Request, findings: Sequence[Findings]) -> None:
+def write_findings(run: Run, findings: Sequence[Findings]) -> None:
     """Replaces ``diagnosis.md`` of the run: the advice of all diagnoses first."""
     advice = [f"- {sentence}" for found in findings for sentence in found.advice]
     sections = [section for found in findings for section in found.sections]
     lines = [f"# {run.configuration.application}: diagnosis of {run.path.name}", ""]
-    lines += [f"On the {request.split} split.", "", "## What to work on", "", *advice]
+    lines += ["## What to work on", "", *advice]
     for section in sections:
         lines += ["", f"## {section.title}", "", section.text]
     write_text(run.path / "diagnosis.md", "\n".join(lines) + "\n")
+
+
+def save_picture(canvas: Any, file: pathlib.Path) -> None:
+    """Writes a matplotlib figure as a PNG file, whole or not at all."""
+    with replacing(file) as beside:
+        canvas.savefig(beside, dpi=PICTURE_RESOLUTION)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.diagnosis.findings import PICTURE_RESOLUTION, Findings, Request, Section, table
+from pipelines.diagnosis.findings import Findings, Request, Section, save_picture, table
 from pipelines.diagnosis.hypotheses import (
     HYPOTHESES,
     ROWS,
@@ -27,7 +27,6 @@ from pipelines.diagnosis.hypotheses import (
     search_again,
 )
 from pipelines.engine.bootstrap import interval, mean, spelled
-from pipelines.engine.run import replacing
 from pipelines.tasks.decoding import Search
 from pipelines.tasks.task import Scores
 
@@ -112,7 +111,11 @@ def search_or_model(opened: Any, request: Request) -> Findings:
             _advice_on_search(own, by_penalty, penalty, "length_penalty", "nearest to the run's"),
         ],
         sections=[
-            Section("Search or model", _explained(causes, own, task)),
+            Section(
+                "Search or model",
+                f"On {len(causes):,} examples of the {request.split} split.\n\n"
+                + _explained(causes, own, task),
+            ),
             Section("Searches", "![Searches compared](searches.png)"),
             Section("Beam width", _compared(by_width, own)),
             Section("Length penalty", _compared(by_penalty, own)),
@@ -311,7 +314,7 @@ def _draw_margins(
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set(xlabel="score of the human's answer – score of the one found", ylabel="answers")
     axes.legend()
-    _save(canvas, folder / "margins.png")
+    save_picture(canvas, folder / "margins.png")
 
 
 def _draw_trials(
@@ -342,12 +345,7 @@ def _draw_trials(
         row[0].fill_between(x, low, high, alpha=0.2)
         for axes in (row[1], row[3]):
             axes.set_ylim(bottom=0)
-    _save(canvas, folder / "searches.png")
-
-
-def _save(canvas: Any, file: pathlib.Path) -> None:
-    with replacing(file) as beside:
-        canvas.savefig(beside, dpi=PICTURE_RESOLUTION)
+    save_picture(canvas, folder / "searches.png")
 
 
 def _percent(share: float, bounds: tuple[float, float]) -> str:

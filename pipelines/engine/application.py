@@ -168,7 +168,7 @@ class Application:
             default; what a way changes of ``arrange`` cannot be otherwise with it.
         endpoints: the signatures of the export.
         diagnoses: ``diagnose(opened run, request) -> findings``: what ``pipelines.diagnose`` looks
-            into.
+            into besides bias and variance.
         check: ``check(configuration)``: raises UserError for options that exclude each other, and
             warns of those that hardly go together.
     """

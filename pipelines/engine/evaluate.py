@@ -40,6 +40,18 @@ def evaluate(
     Raises:
         UserError: for a split that the source lacks, or damaged data.
     """
+    evaluation = dataclasses.replace(
+        answer_split(opened, split, limit),
+        training_views=functools.partial(training_views, opened.assembly),
+        look_inside=look_inside,
+    )
+    _record(opened, split, evaluation)
+    write_report(opened.run, opened.task, evaluation)
+    return evaluation
+
+
+def answer_split(opened: OpenRun, split: str, limit: int | None = None) -> Evaluation:
+    """As ``evaluate``, but writes nothing."""
     choose("split", split, opened.assembly.source.splits)
     recipe = opened.assembly.configuration.recipe
     batches = evaluation_batches(
@@ -58,14 +70,7 @@ def evaluate(
         assessed = opened.task.assess(opened.model, inputs, batch["target"])
         return opened.preprocessor.answer(response, batch["example"]) | assessed
 
-    evaluation = dataclasses.replace(
-        _compared(opened, split, batches, answer),
-        training_views=functools.partial(training_views, opened.assembly),
-        look_inside=look_inside,
-    )
-    _record(opened, split, evaluation)
-    write_report(opened.run, opened.task, evaluation)
-    return evaluation
+    return _compared(opened, split, batches, answer)
 
 
 def evaluate_together(

@@ -187,8 +187,7 @@ def _draw(ladder: Sequence[Rung], found: Sequence[Gap], unit: str, folder: pathl
         errors, heights, xerr=abs(bounds.T - errors), fmt="none", color="black", capsize=3
     )
     axes.set_yticks(heights, [rung.name for rung in ladder])
-    # A human without a training set below it has no gap.
-    for height, gap in zip(heights[len(ladder) - 1 - len(found) :], found, strict=False):
+    for height, gap in zip(heights[:-1], found, strict=True):
         weight = "bold" if gap in focus(found) else "normal"
         label = f"{gap.size:+.3g} {gap.name}: {gap.verdict}"
         axes.text(0, height - 0.5, f" {label}", va="center", fontsize=9, fontweight=weight)

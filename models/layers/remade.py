@@ -8,8 +8,8 @@ import keras
 class RemadeModel(keras.Model):
     """A model whose file has the arguments that it was made with, so that it can be made again.
 
-    Keras keeps the arguments of layers (numbers, strings and collections of them) for their
-    ``get_config``; ``keras.Model`` (3.15) only withholds a model's from what keeps them.
+    Keras keeps the arguments of a layer (numbers, strings and collections of them) for its
+    ``get_config``; but ``keras.Model.__new__`` of Keras 3.15 does not hand on a model's.
     """
 
     def __new__(cls, *args, **kwargs):

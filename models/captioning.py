@@ -136,17 +136,6 @@ class ShowAndTell(RecurrentDecoder):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.options = {
-            "input_shape": tuple(input_shape),
-            "vocabulary_size": vocabulary_size,
-            "backbone": backbone,
-            "backbone_options": dict(backbone_options),
-            "units": units,
-            "embedding_dim": embedding_dim,
-            "depth": depth,
-            "dropout": dropout,
-            "cell": cell,
-        }
         self.backbone = feature_vector(backbone, input_shape, backbone_options)
         self.image_embedding = keras.layers.Dense(embedding_dim, name="image_embedding")
         self.add_decoder(
@@ -203,19 +192,6 @@ class ShowAttendTell(RecurrentDecoder):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.options = {
-            "input_shape": tuple(input_shape),
-            "vocabulary_size": vocabulary_size,
-            "backbone": backbone,
-            "backbone_options": dict(backbone_options),
-            "stride": stride,
-            "positions": positions,
-            "units": units,
-            "embedding_dim": embedding_dim,
-            "dropout": dropout,
-            "cell": cell,
-            "attention_penalty": attention_penalty,
-        }
         self.backbone = feature_map(backbone, input_shape, stride, backbone_options)
         _, *self.grid, self.channels = self.backbone.output.shape
         self.positions, self.attention_penalty = positions, attention_penalty
@@ -294,29 +270,18 @@ class CaptionTransformer(TransformerDecoder):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        decoder = {
-            "hidden_dim": hidden_dim,
-            "layers": layers,
-            "heads": heads,
-            "dropout": dropout,
-            "normalization": normalization,
-        }
-        self.options = {
-            "input_shape": tuple(input_shape),
-            "vocabulary_size": vocabulary_size,
-            "backbone": backbone,
-            "backbone_options": dict(backbone_options),
-            "stride": stride,
-            "positions": positions,
-            "dim": dim,
-            **decoder,
-        }
         self.backbone = feature_map(backbone, input_shape, stride, backbone_options)
         _, *self.grid, self.channels = self.backbone.output.shape
         self.positions = positions
         self.add_embedding(vocabulary_size, dim)
         self.image_embedding = keras.layers.Dense(dim, name="image_embedding")
-        self.add_decoder(**decoder)
+        self.add_decoder(
+            hidden_dim=hidden_dim,
+            layers=layers,
+            heads=heads,
+            dropout=dropout,
+            normalization=normalization,
+        )
 
     def build(self, input_shape=None):
         self.image_embedding.build((None, None, None, self.channels))

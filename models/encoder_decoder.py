@@ -36,12 +36,13 @@ from keras import ops
 
 from models.layers.attention import AdditiveAttention
 from models.layers.recurrent import RecurrentStack, cell_stack
+from models.layers.remade import RemadeModel
 from models.layers.reserved_tokens import PADDING
 
 Cell = Literal["gru", "lstm", "peephole_lstm", "simple"]
 
 
-class RecurrentDecoder(keras.Model):
+class RecurrentDecoder(RemadeModel):
     """Writes a sequence with recurrent cells, whatever it is that has been read.
 
     A subclass makes its encoder, then calls ``add_decoder``; in ``build`` likewise
@@ -180,9 +181,6 @@ class RecurrentDecoder(keras.Model):
             hidden = ops.max(ops.reshape(pairs, (*ops.shape(pairs)[:-1], self.units, 2)), -1)
         return self.logits(self.dropout(hidden, training=training))
 
-    def get_config(self):
-        return {**super().get_config(), **self.options}
-
 
 class RecurrentEncoderDecoder(RecurrentDecoder):
     """What all that read a text share: an embedding and an encoder."""
@@ -251,7 +249,6 @@ class PlainEncoderDecoder(RecurrentEncoderDecoder):
             name=name,
             **options,
         )
-        self.options = {"context": context, "units": units, **options}
 
     def _remember(self, outputs, states: tuple) -> dict:
         return {"initial": states, "summary": states[self.top]}
@@ -274,7 +271,6 @@ class AttentionEncoderDecoder(RecurrentEncoderDecoder):
         super().__init__(
             units=units, depth=1, context_size=2 * units, bidirectional=True, name=name, **options
         )
-        self.options = {"units": units, **options}
         self.attention = AdditiveAttention(units, name="attention")
         self.initial_state = keras.layers.Dense(
             self.states * units, activation="tanh", name="initial_state"

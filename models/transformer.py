@@ -28,6 +28,7 @@ from keras import ops
 
 from models.layers.attention import MultiHeadAttention
 from models.layers.positions import sinusoidal_positions
+from models.layers.remade import RemadeModel
 from models.layers.reserved_tokens import PADDING
 
 Normalization = Literal["post", "pre"]
@@ -59,13 +60,7 @@ class Block(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.options = {
-            "dim": dim,
-            "hidden_dim": hidden_dim,
-            "heads": heads,
-            "dropout": dropout,
-            "normalization": normalization,
-        }
+        self.dim, self.hidden_dim, self.normalization = dim, hidden_dim, normalization
         for name in self.attentions:
             setattr(self, name, MultiHeadAttention(dim, heads, name=name))
         self.hidden = keras.layers.Dense(hidden_dim, activation="relu", name="hidden")
@@ -77,17 +72,16 @@ class Block(keras.layers.Layer):
         self.dropout = keras.layers.Dropout(dropout)
 
     def build(self, *_):
-        dim, hidden_dim = self.options["dim"], self.options["hidden_dim"]
         for name in self.attentions:
             getattr(self, name).build()
-        self.hidden.build((None, None, dim))
-        self.shrink.build((None, None, hidden_dim))
+        self.hidden.build((None, None, self.dim))
+        self.shrink.build((None, None, self.hidden_dim))
         for norm in self.norms:
-            norm.build((None, None, dim))
+            norm.build((None, None, self.dim))
 
     def _residual(self, norm, vectors, sublayer, training):
         """``sublayer`` returns its output first; whatever else it returns is passed on."""
-        if self.options["normalization"] == "pre":
+        if self.normalization == "pre":
             output, *rest = sublayer(norm(vectors))
             return vectors + self.dropout(output, training=training), *rest
         output, *rest = sublayer(vectors)
@@ -95,9 +89,6 @@ class Block(keras.layers.Layer):
 
     def _feed_forward(self, vectors):
         return (self.shrink(self.hidden(vectors)),)
-
-    def get_config(self):
-        return {**super().get_config(), **self.options}
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -174,7 +165,7 @@ def _with_next(sequence, position, vectors):
     return ops.reshape(updated, ops.shape(sequence))
 
 
-class TransformerDecoder(keras.Model):
+class TransformerDecoder(RemadeModel):
     """Writes a sequence by attention, whatever it is that has been read.
 
     A subclass calls ``add_embedding``, makes its encoder and calls ``add_decoder``; in ``build``
@@ -284,9 +275,6 @@ class TransformerDecoder(keras.Model):
         table = ops.cast(self.target_embedding.embeddings, "float32")
         return ops.matmul(ops.cast(vectors, "float32"), ops.transpose(table))
 
-    def get_config(self):
-        return {**super().get_config(), **self.options}
-
 
 def last_norm(normalization: Normalization, name: str) -> keras.layers.Layer:
     """What follows the last block: where inputs are normalized, its output is not yet."""
@@ -314,17 +302,6 @@ class Transformer(TransformerDecoder):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.options = {
-            "source_vocabulary_size": source_vocabulary_size,
-            "target_vocabulary_size": target_vocabulary_size,
-            "dim": dim,
-            "hidden_dim": hidden_dim,
-            "layers": layers,
-            "heads": heads,
-            "dropout": dropout,
-            "normalization": normalization,
-            "shared_embeddings": shared_embeddings,
-        }
         if shared_embeddings and source_vocabulary_size != target_vocabulary_size:
             raise ValueError(
                 f"vocabularies of {source_vocabulary_size} and {target_vocabulary_size} tokens "

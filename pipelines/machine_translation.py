@@ -10,8 +10,8 @@ subwords.
 
 The first command writes all 2,000 test dates right (exact match 100 %, seed 0, 2026-11-22, two
 shared cores of a 2.5 GHz Xeon: 2 min 55 s for everything, 2 min 4 s of it training). With
-``--architecture transformer_tiny`` 99.90 % are right (2026-11-25), with ``rnn_encoder_decoder``
-99.15 %.
+``--architecture transformer_tiny`` 99.90 % are right (2026-11-25), with ``sequence_to_sequence``
+99.95 %, with ``rnn_encoder_decoder`` 99.15 %.
 
 ``python -m pipelines.diagnose RUN`` says whether the search or the model is at fault for what is
 wrong, and which beam width and length penalty are best.
@@ -73,6 +73,9 @@ ADAM = {"beta_1": 0.9, "beta_2": 0.98, "epsilon": 1e-9}
 NOAM = ADAM | {"learning_rate": 7e-4, "schedule": "inverse_sqrt", "warmup_steps": 4000}
 # Normalized before each sublayer, a small one learns fast at a high rate.
 FAST = ADAM | {"learning_rate": 2e-3, "warmup_steps": 100, "batch_size": 64}
+# All that is read must pass through the last states, which takes three times as many steps to learn
+# as dates otherwise do; other texts take more epochs than these.
+LONGER = {"epochs": 5, "batch_size": 64}
 
 application = Application(
     name="machine_translation",
@@ -103,7 +106,7 @@ application = Application(
     architectures={
         "bahdanau_attention": Variant(bahdanau_attention),
         "rnn_encoder_decoder": Variant(rnn_encoder_decoder),
-        "sequence_to_sequence": Variant(sequence_to_sequence),
+        "sequence_to_sequence": Variant(sequence_to_sequence, LONGER),
         "transformer_tiny": Variant(transformer_tiny, FAST, model={"normalization": "pre"}),
         "transformer_small": Variant(transformer_small, NOAM),
         "transformer_base": Variant(transformer_base, NOAM),

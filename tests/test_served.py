@@ -39,6 +39,15 @@ def as_text(values: np.ndarray) -> np.ndarray:
     return np.array(decoded, object).reshape(values.shape)
 
 
+def assert_same(answers: dict[str, np.ndarray], expected: dict[str, tf.Tensor]) -> None:
+    assert set(answers) == set(expected)
+    for key, value in expected.items():
+        if value.dtype == tf.string:
+            assert answers[key].tolist() == as_text(value.numpy()).tolist()
+        else:
+            np.testing.assert_allclose(answers[key], value.numpy(), rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_served_answer_is_the_answer_in_process(name: str, served, smoke_run) -> None:
     client, _ = served
@@ -47,13 +56,7 @@ def test_served_answer_is_the_answer_in_process(name: str, served, smoke_run) ->
     for signature, function in opened.functions().items():
         inputs = samples[signature]
         expected = function(**{key: tf.constant(value) for key, value in inputs.items()})
-        answers = client.predict(name, inputs, signature=signature)
-        assert set(answers) == set(expected)
-        for key, value in expected.items():
-            if value.dtype == tf.string:
-                assert answers[key].tolist() == as_text(value.numpy()).tolist()
-            else:
-                np.testing.assert_allclose(answers[key], value.numpy(), rtol=1e-3, atol=1e-4)
+        assert_same(client.predict(name, inputs, signature=signature), expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -88,6 +91,45 @@ def test_bytes_that_are_no_picture_are_refused_and_the_server_goes_on(
         client.predict(name, image=[good, b"no picture", good])
     assert e.value.code == "INVALID_ARGUMENT"
     assert all(len(answer) == 1 for answer in client.predict(name, image=[good]).values())
+
+
+ODD_TEXTS = {
+    "empty": b"",
+    "spaces": b" \t \n ",
+    "zero byte": b"\0",
+    "no UTF-8": b"4\xff\xc3 april",
+    "replaced": "4\ufffd\ufffd april".encode(),
+    "unknown script": "ქართული".encode(),
+    "another": "ᎣᏏᏲᎣᏏᏲᎣ".encode(),
+    "longest": b"1" * 63,  # and the end token
+    "too long": b"1" * 64,
+    "far too long": b"1" * 100_000,
+}
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "translate", "score"])
+def test_odd_texts_have_their_defined_answers(signature: str, served, smoke_run) -> None:
+    client, _ = served
+    opened = open_run(smoke_run("machine_translation"))
+    sample = opened.sample_inputs(count=1)[signature]
+    inputs = {key: np.repeat(value, len(ODD_TEXTS)) for key, value in sample.items()}
+    inputs["source"] = np.array(list(ODD_TEXTS.values()), object)
+    answers = client.predict("machine_translation", inputs, signature=signature)
+    texts = {key: tf.constant(value) for key, value in inputs.items()}
+    assert_same(answers, opened.functions()[signature](**texts))
+
+    row = dict(zip(ODD_TEXTS, answers["scores"], strict=True))
+    assert np.isfinite(answers["scores"]).all()
+    for alike in (
+        ("empty", "spaces", "zero byte"),
+        ("no UTF-8", "replaced"),
+        ("unknown script", "another"),
+        ("too long", "far too long"),
+    ):
+        for name in alike[1:]:
+            np.testing.assert_allclose(row[name], row[alike[0]], rtol=1e-4)
+    truncated = dict(zip(ODD_TEXTS, answers["truncated"].tolist(), strict=True))
+    assert [name for name in truncated if truncated[name]] == ["too long", "far too long"]
 
 
 def test_command_asks_the_server(served, smoke_run, tmp_path: pathlib.Path) -> None:

@@ -18,7 +18,7 @@ from pipelines.machine_translation import score, translate
 from pipelines.preprocess.text import TranslationPreprocessor
 from pipelines.tasks.task import Evaluation
 from pipelines.tasks.translation import Translation
-from pipelines.tasks.writing import SmoothedCrossentropy
+from pipelines.tasks.writing import SmoothedCrossentropy, hits
 from tests.conftest import run_python
 
 
@@ -233,6 +233,26 @@ def test_smoothed_loss_is_the_cross_entropy_of_smoothed_targets():
         smoothed = (1 - smoothing) * np.eye(6)[target] + smoothing / 6
         expected = keras.losses.categorical_crossentropy(smoothed, logits, from_logits=True)
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_token_accuracy_is_the_weighted_share_of_argmaxes():
+    draw = np.random.default_rng(0)
+    metric = Translation().compile_arguments()["weighted_metrics"][0]
+    counted = right = 0.0
+    for length in (4, 7):  # batches of different lengths: a mean over tokens, not over batches
+        logits = draw.normal(size=(3, length, 9)).astype("float32")
+        best = logits.argmax(-1)
+        target = np.where(draw.random(best.shape) < 0.6, best, draw.integers(0, 9, best.shape))
+        weight = draw.integers(0, 3, best.shape).astype("float32")
+        metric.update_state(target.astype("int32"), logits, sample_weight=weight)
+        counted, right = counted + weight.sum(), right + (weight * (target == best)).sum()
+    assert metric.name == "token_accuracy"
+    assert float(metric.result()) == pytest.approx(right / counted)
+
+
+def test_a_tie_is_a_hit_and_among_nan_there_is_none():
+    logits = np.array([[1, 2, 2], [1, 2, 2], [1, 2, 2], [np.nan] * 3], "float32")
+    assert np.asarray(hits(np.array([1, 2, 0, 0]), logits)).tolist() == [True, True, False, False]
 
 
 def test_scores_are_sacrebleu_s_of_raw_text():

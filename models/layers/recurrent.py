@@ -56,9 +56,6 @@ class PeepholeLSTMCell(keras.layers.Layer):
     def get_initial_state(self, batch_size=None):
         return [ops.zeros((batch_size, self.units), self.compute_dtype) for _ in range(2)]
 
-    def get_config(self):
-        return {**super().get_config(), "units": self.units}
-
 
 def _peephole_lstm(units: int, **kwargs) -> keras.layers.RNN:
     return keras.layers.RNN(PeepholeLSTMCell(units), **kwargs)
@@ -96,22 +93,16 @@ class RecurrentStack(keras.layers.Layer):
         self, cell: str, units: int, depth: int = 1, bidirectional: bool = False, **kwargs
     ):
         super().__init__(**kwargs)
-        self.options = {
-            "cell": cell,
-            "units": units,
-            "depth": depth,
-            "bidirectional": bidirectional,
-        }
+        self.width = 2 * units if bidirectional else units
         layers = [
             CELLS[cell][0](units, return_sequences=True, return_state=True) for _ in range(depth)
         ]
         self.layers = [keras.layers.Bidirectional(x) for x in layers] if bidirectional else layers
 
     def build(self, input_shape):
-        width = self.options["units"] * (2 if self.options["bidirectional"] else 1)
         for layer in self.layers:
             layer.build(input_shape)
-            input_shape = (*input_shape[:-1], width)
+            input_shape = (*input_shape[:-1], self.width)
 
     def call(self, sequence, mask=None, training=False):
         """Reads the whole sequence.
@@ -133,6 +124,3 @@ class RecurrentStack(keras.layers.Layer):
 
     def compute_mask(self, sequence, mask=None):
         """None: whoever reads the outputs passes the mask on by name."""
-
-    def get_config(self):
-        return {**super().get_config(), **self.options}

@@ -14,7 +14,7 @@ import io
 import json
 import pathlib
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from models.layers.reserved_tokens import BEGIN, END, PADDING, RESERVED, UNKNOWN
 from pipelines.engine.application import UserError, choose
@@ -194,17 +194,26 @@ TOKENIZERS = {"characters": Characters, "words": Words, "unigram": Subwords, "bp
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tokenization:
-    """How texts are normalised and cut into tokens; the options are explained where users set them.
+    """How texts are normalised and cut into tokens.
+
+    Args:
+        tokenizer: what a token is: a character, a word or symbol, or a SentencePiece subword
+            learned by the unigram language model or by byte pair encoding.
+        vocabulary_size: largest number of token ids of each vocabulary, four reserved ones
+            included; none: all tokens of the training texts (not for subwords).
+        minimum_count: characters and words seen less often in training are unknown tokens.
+        lower_case: whether upper case is folded, in the answers too.
+        normal_form: the Unicode normal form of all text.
 
     Raises:
         UserError: for a tokenizer or a size that there cannot be.
     """
 
-    tokenizer: str
-    vocabulary_size: int | None
-    minimum_count: int
-    lower_case: bool
-    normal_form: str
+    tokenizer: Literal["characters", "words", "unigram", "bpe"] = "characters"
+    vocabulary_size: int | None = None
+    minimum_count: int = 1
+    lower_case: bool = False
+    normal_form: Literal["NFC", "NFKC"] = "NFKC"
 
     def __post_init__(self) -> None:
         choose("tokenizer", self.tokenizer, TOKENIZERS)
@@ -245,16 +254,10 @@ class TranslationPreprocessor(Preprocessor):
     the text goes on, and does not learn to stop there.
 
     Args:
-        tokenizer: what a token is: a character, a word or symbol, or a SentencePiece subword
-            learned by the unigram language model or by byte pair encoding.
-        vocabulary_size: largest number of token ids of each vocabulary, four reserved ones
-            included; none: all tokens of the training texts (not for subwords).
-        minimum_count: characters and words seen less often in training are unknown tokens.
         maximum_source_length: tokens of a source, the end token included.
         maximum_target_length: tokens of a target in training, the end token included.
         shared_vocabulary: whether source and target have one vocabulary, learned from both.
-        lower_case: whether upper case is folded, in the answers too.
-        normal_form: the Unicode normal form of all text.
+        tokenization: options of ``Tokenization``.
     """
 
     supplies = ("source_vocabulary_size", "target_vocabulary_size")
@@ -262,22 +265,12 @@ class TranslationPreprocessor(Preprocessor):
     def __init__(
         self,
         *,
-        tokenizer: Literal["characters", "words", "unigram", "bpe"] = "characters",
-        vocabulary_size: int | None = None,
-        minimum_count: int = 1,
         maximum_source_length: int = 64,
         maximum_target_length: int = 64,
         shared_vocabulary: bool = False,
-        lower_case: bool = False,
-        normal_form: Literal["NFC", "NFKC"] = "NFKC",
+        **tokenization: Any,
     ):
-        self.tokenization = Tokenization(
-            tokenizer=tokenizer,
-            vocabulary_size=vocabulary_size,
-            minimum_count=minimum_count,
-            lower_case=lower_case,
-            normal_form=normal_form,
-        )
+        self.tokenization = Tokenization(**tokenization)
         self.maximum_source_length = maximum_source_length
         self.maximum_target_length = maximum_target_length
         self.shared_vocabulary = shared_vocabulary

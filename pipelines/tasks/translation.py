@@ -16,7 +16,7 @@ from pipelines.engine.bootstrap import SummedFigure, mean, ratio
 from pipelines.tasks.decoding import Wishes, decode
 from pipelines.tasks.task import Evaluation, Figure, Scores
 from pipelines.tasks.text_metrics import corpus_bleu
-from pipelines.tasks.writing import Writing, plain_text
+from pipelines.tasks.writing import Writing, hits, plain_text
 
 HEAT_MAPS = 4
 MISTAKES = 12
@@ -61,14 +61,13 @@ class Translation(Writing):
         the target itself [B, T] → of each, over its tokens without padding: ``reference_scores``,
         its log-probability, ``reference_tokens``, how many they are, the end token counted, and
         ``reference_hits``, how many of them were the most probable ones."""
-        log_probabilities = ops.log_softmax(model(features, training=False))
-        chosen = ops.take_along_axis(log_probabilities, target[..., None], axis=-1)[..., 0]
+        logits = model(features, training=False)
+        chosen = ops.take_along_axis(ops.log_softmax(logits), target[..., None], axis=-1)[..., 0]
         real = ops.not_equal(target, PADDING)
-        hit = ops.equal(ops.cast(ops.argmax(log_probabilities, axis=-1), target.dtype), target)
         return {
             "reference_scores": ops.sum(ops.where(real, chosen, 0.0), axis=-1),
             "reference_tokens": _count(real),
-            "reference_hits": _count(ops.logical_and(real, hit)),
+            "reference_hits": _count(ops.logical_and(real, hits(target, logits))),
         }
 
     def scores(self, answers: dict[str, list], examples: dict[str, list]) -> Scores:

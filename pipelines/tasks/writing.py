@@ -42,6 +42,29 @@ class SmoothedCrossentropy(keras.losses.Loss):
         return {**super().get_config(), "smoothing": self.smoothing}
 
 
+def hits(target, logits):
+    """Whether no other token is more probable: [...] ids and [..., V] logits → [...] bool.
+
+    A tie is a hit, where an argmax has the first of equals alone; among NaN there is none. To know
+    the largest logit takes a processor a fraction of the time that to know its place takes.
+    """
+    chosen = ops.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
+    return chosen >= ops.max(logits, axis=-1)
+
+
+class TokenAccuracy(keras.metrics.Mean):
+    """The share of hits among all tokens.
+
+    A mean of Keras's would first divide each batch by its length, so that a token of long texts
+    counts less than one of short texts.
+    """
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        if sample_weight is not None:
+            sample_weight = ops.reshape(sample_weight, [-1])
+        super().update_state(ops.reshape(hits(y_true, y_pred), [-1]), sample_weight)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Writing(Search, Task):
     """Cross-entropy of the next token in training; a search of ``decoding.py`` in answers.
@@ -67,7 +90,7 @@ class Writing(Search, Task):
     def compile_arguments(self) -> dict[str, Any]:
         return {
             "loss": SmoothedCrossentropy(self.label_smoothing, reduction="mean_with_sample_weight"),
-            "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
+            "weighted_metrics": [TokenAccuracy(name="token_accuracy")],
         }
 
 

@@ -13,7 +13,7 @@ training on two cores of an AMD EPYC that others kept busy), and with ``--epochs
 ``--architecture show_attend_tell --epochs 14`` 90.6 % are exact: it chooses where to look before it
 has read its own last word, and so mixes up two shapes that it could name first.
 
-Served, two signatures:
+Served, three signatures:
 
 - ``serving_default``: ``image`` [batch] (JPEG, PNG, GIF or BMP bytes of any size) → ``texts``,
   ``scores``, ``lengths`` [batch, n], best first, and ``attention`` [batch, n, written tokens, rows,
@@ -21,6 +21,8 @@ Served, two signatures:
 - ``caption``: also asks for ``length_penalty``, ``beam_width``, ``maximum_length``, ``temperature``
   and ``seed`` [batch]; above temperature 0 it draws at random instead of searching. Also answers
   ``tokens`` [batch, n, written tokens], what the attention is of.
+- ``score``: ``image`` and ``caption`` [batch] → ``scores``, the log-probability of that caption,
+  its ``lengths``, and ``truncated`` [batch].
 """
 
 from __future__ import annotations
@@ -28,18 +30,28 @@ from __future__ import annotations
 from models.captioning import caption_transformer, show_and_tell, show_attend_tell
 from pipelines.arrange.captioning import arrange
 from pipelines.engine.application import DEFAULT_SIGNATURE, Application, Endpoint, Recipe, Variant
+from pipelines.engine.lazy import tensorflow as tf
 from pipelines.preprocess.captions import CaptionPreprocessor
 from pipelines.sources.flickr8k import Flickr8k
 from pipelines.sources.scenes import Scenes
 from pipelines.tasks.captioning import Captioning
-from pipelines.tasks.writing import wishing
+from pipelines.tasks.writing import scoring, wishing
+
+# Nothing that is read or answered is as long as a text that is read.
+SEARCH = Endpoint(compiled={})
 
 caption = wishing(
-    Endpoint(),
+    SEARCH,
     respond=lambda task, model, features, wishes: task.respond(model, features, wishes),
     answer=lambda preprocessor, response, inputs: (
         preprocessor.answer(response, inputs) | preprocessor.attending_tokens(response)
     ),
+)
+
+score = scoring(
+    "caption",
+    ids=lambda preprocessor, inputs: preprocessor.caption(inputs["caption"]),
+    given=lambda raw: tf.strings.split(raw["captions"], "\n")[:, :1].flat_values,
 )
 
 # Small enough for two cores; the papers' sizes are the builders' defaults.
@@ -86,7 +98,7 @@ application = Application(
             model=RECURRENT | {"backbone": "alexnet", "backbone_options": {}},
         ),
     },
-    endpoints={DEFAULT_SIGNATURE: Endpoint(), "caption": caption},
+    endpoints={DEFAULT_SIGNATURE: SEARCH, "caption": caption, "score": score},
 )
 
 if __name__ == "__main__":

@@ -57,6 +57,10 @@ class CaptionPreprocessor(PicturePreprocessor):
         )
         self.maximum_length = maximum_length
 
+    @property
+    def tolerant(self) -> bool:
+        return self.tokenization.tokenizer in ("characters", "words")
+
     def fit(self, dataset: tf.data.Dataset) -> None:
         """Learns the colours, and the vocabulary from raw batches of ``image`` and ``captions``."""
         found = self.learn_colours(dataset, lambda batch: (batch["captions"],))

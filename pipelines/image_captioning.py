@@ -27,11 +27,24 @@ Served, three signatures:
 
 from __future__ import annotations
 
+from typing import Any
+
 from models.captioning import caption_transformer, show_and_tell, show_attend_tell
+from models.cards.catalogue import families
 from pipelines.arrange.captioning import arrange
-from pipelines.engine.application import DEFAULT_SIGNATURE, Application, Endpoint, Recipe, Variant
+from pipelines.engine.application import (
+    DEFAULT_SIGNATURE,
+    Application,
+    Endpoint,
+    Recipe,
+    UserError,
+    Variant,
+)
+from pipelines.engine.configuration import Configuration
 from pipelines.engine.lazy import tensorflow as tf
+from pipelines.engine.transfer import Cached, FineTuned, Frozen
 from pipelines.preprocess.captions import CaptionPreprocessor
+from pipelines.sources.catalogue_captions import CatalogueCaptions
 from pipelines.sources.flickr8k import Flickr8k
 from pipelines.sources.scenes import Scenes
 from pipelines.tasks.captioning import Captioning
@@ -62,6 +75,38 @@ SMALL = {
 RECURRENT = SMALL | {"units": 128, "embedding_dim": 64}
 ATTENDING = {"stride": 8}
 
+
+def check_pixels(configuration: Configuration) -> None:
+    """Raises UserError where published weights of a backbone expect other pixels."""
+    backbone = configuration.model["backbone"]
+    if not configuration.model["weights"]:
+        return
+    published = {name: file for family in families() for name, file in family.weights.items()}
+    if backbone in published:
+        expected, scaling = published[backbone].convention, configuration.preprocess["scaling"]
+        if scaling != expected:
+            raise UserError(
+                f"the published weights of {backbone} need --preprocess.scaling {expected}, not "
+                f"{scaling}"
+            )
+
+
+def photographs(epochs: int, minimum_count: int) -> dict[str, Any]:
+    """What photographs change of the defaults, which are those of scenes.
+
+    Args:
+        epochs: passes over the training pictures.
+        minimum_count: how often a word must be seen to be one; 1 where there are so few captions
+            that most others would be unknown words.
+    """
+    return {
+        "recipe": {"epochs": epochs, "batch_size": 32, "learning_rate": 1e-3, "patience": 10},
+        "preprocess": {"size": 96, "minimum_count": minimum_count, "fit": "crop"},
+        "arrange": {"augment": "crop_flip"},
+        "model": {"dropout": 0.3, "attention_penalty": 1.0},
+    }
+
+
 application = Application(
     name="image_captioning",
     summary="picture → sentences that describe it",
@@ -70,17 +115,17 @@ application = Application(
         "scenes": Variant(
             Scenes, preprocess={"size": 64}, model={"dropout": 0.0, "attention_penalty": 0.0}
         ),
-        "flickr8k": Variant(
-            Flickr8k,
-            recipe={"epochs": 30, "batch_size": 32, "learning_rate": 1e-3, "patience": 5},
-            preprocess={"size": 128, "minimum_count": 5, "fit": "crop"},
-            arrange={"augment": "crop_flip"},
-            model={"dropout": 0.3, "attention_penalty": 1.0},
-        ),
+        "flickr8k": Variant(Flickr8k, **photographs(epochs=60, minimum_count=1)),
+        "catalogue": Variant(CatalogueCaptions, **photographs(epochs=10, minimum_count=5)),
     },
     preprocessor=CaptionPreprocessor,
     arrange=arrange,
     task=Captioning,
+    transfer={
+        "cached": Variant(Cached, arrange={"augment": "none"}),
+        "frozen": Variant(Frozen),
+        "finetune": Variant(FineTuned),
+    },
     recipe=Recipe(epochs=20, batch_size=64, learning_rate=2e-3, schedule="cosine", clip_norm=1.0),
     architectures={
         "caption_transformer": Variant(
@@ -98,6 +143,7 @@ application = Application(
             model=RECURRENT | {"backbone": "alexnet", "backbone_options": {}},
         ),
     },
+    check=check_pixels,
     endpoints={DEFAULT_SIGNATURE: SEARCH, "caption": caption, "score": score},
 )
 

@@ -107,6 +107,9 @@ class CaptionPreprocessor(PicturePreprocessor):
         """What each token of the best answers reads; ends read ∎."""
         return best_pieces(self.tokenizer, response)
 
+    def adopt(self, folder: pathlib.Path) -> None:
+        super().restore(folder)
+
     def model_arguments(self) -> dict:
         return {
             "input_shape": (*self.size, self.channels),

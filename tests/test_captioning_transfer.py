@@ -139,7 +139,7 @@ def test_published_weights_are_read_once_and_then_the_model_s_own(official, tmp_
 
 def test_pixels_must_be_as_the_published_weights_expect_them():
     options = ["--model.backbone=mobilenet", "--model.weights=x.h5", "--transfer=cached"]
-    with pytest.raises(UserError, match="of mobilenet need --preprocess.scaling tf, not data"):
+    with pytest.raises(UserError, match=r"of mobilenet need --preprocess\.scaling tf, not data"):
         parse(load_application(NAME), options)
     parse(load_application(NAME), [*options, "--preprocess.scaling=tf"])
 

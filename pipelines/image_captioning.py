@@ -2,7 +2,7 @@
 
 Built in are rendered scenes, one to three shapes in a column or a row, which are to be described so
 that the scene can be told from the sentence. With ``--dataset flickr8k --data_dir DIR`` it learns
-from photographs with captions.
+from photographs with captions, with ``--dataset catalogue --download`` from COCO's.
 
     python -m pipelines.image_captioning
     python -m pipelines.image_captioning --dataset flickr8k --data_dir flickr8k
@@ -12,6 +12,19 @@ describes 98.4 % exactly (BLEU-4 94.1, CIDEr-D 5.12 of 10; seed 0, 2026-11-25, 1
 training on two cores of an AMD EPYC that others kept busy), and with ``--epochs 8`` 89.8 %. With
 ``--architecture show_attend_tell --epochs 14`` 90.6 % are exact: it chooses where to look before it
 has read its own last word, and so mixes up two shapes that it could name first.
+
+The second command, given 640 photographs to learn from and 80 to describe (a tenth of Flickr8k:
+800 of its pictures, cut by their names), reaches BLEU-1 to BLEU-4 of 54.8, 30.5, 18.0 and 9.6 and a
+CIDEr-D of 0.24 of 10 (seed 0, 2026-11-25, 12 min of training, nothing but what is in the data). It
+tells a dog from a man, grass from water, and little else. A backbone that has seen more,
+
+    python -m pipelines.image_captioning --dataset flickr8k --data_dir flickr8k \\
+        --model.backbone resnet50 --model.backbone_options '{}' --model.weights imagenet \\
+        --model.stride 32 --preprocess.size 224 --preprocess.scaling caffe --transfer cached
+
+is any image classifier of the zoo (``pipelines/engine/transfer.py``): on its cached activations, as
+it is (``frozen``), or learning on slowly (``finetune``); ``--model.weights`` is also the path of a
+file of published weights.
 
 Served, three signatures:
 

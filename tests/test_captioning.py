@@ -162,7 +162,10 @@ def test_positions_tell_places_apart():
     [
         ({"backbone": "resnet51"}, "no backbone 'resnet51' in the zoo; there is: resnet5"),
         ({"backbone": "transformer_tiny"}, "no backbone 'transformer_tiny' in the zoo"),
-        (SMALL | {"weights": "imagenet"}, "no weights are published for convolutional_network"),
+        (
+            SMALL | {"stride": 2, "weights": "imagenet"},
+            "no weights are published for convolutional_network",
+        ),
         ({"backbone": "convolutional_network", "stride": 64}, r"no map of stride 64; .* 1, 2, 4"),
         ({"backbone": "lenet5", "input_shape": (32, 32, 1)}, "names no maps by stride"),
     ],

@@ -10,10 +10,11 @@ from models.captioning import caption_transformer, show_and_tell, show_attend_te
 from models.layers.reserved_tokens import BEGIN, END
 from pipelines.engine.answers import open_run
 from pipelines.engine.application import Recipe, UserError, load_application
-from pipelines.engine.configuration import parse
+from pipelines.engine.assembly import assemble
+from pipelines.engine.cli import train_run
+from pipelines.engine.configuration import Command, parse
 from pipelines.engine.transfer import Cached, FineTuned, Frozen
 from pipelines.tasks.captioning import Captioning
-from tests.conftest import train
 from tests.test_official_weights import randomise, write_legacy
 
 NAME = "image_captioning"
@@ -141,18 +142,17 @@ def test_pixels_must_be_as_the_published_weights_expect_them():
     parse(load_application(NAME), [*options, "--preprocess.scaling=tf"])
 
 
-def test_the_command_trains_on_cached_activations_of_a_published_backbone(
-    official, command, tmp_path
-):
+def test_a_run_reads_cached_activations_of_a_published_backbone(official, tmp_path, capsys):
     published, file = official
-    result = command(
-        train(NAME),
+    options = [
         *("--model.backbone=mobilenet", '--model.backbone_options={"width": 0.25}'),
         *("--preprocess.size=32", "--preprocess.scaling=tf", f"--model.weights={file}"),
-        *("--transfer=cached", "--smoke", f"--runs_dir={tmp_path}", "--run=official"),
-    )
-    assert result.status == 0, result.err
-    assert result.out.count("examples computed once") == 2
-    model = open_run(tmp_path / NAME / "official").model
+        *("--transfer=cached", "--epochs=1"),
+    ]
+    configuration, _ = parse(load_application(NAME), options)
+    command = Command(smoke=True, run="official", runs_dir=str(tmp_path))
+    run = train_run(assemble(configuration), command)
+    assert capsys.readouterr().out.count("examples computed once") == 2
+    model = open_run(run.path).model
     expected = published.get_layer("conv1").get_weights()
     np.testing.assert_array_equal(model.backbone.get_layer("conv1").get_weights(), expected)

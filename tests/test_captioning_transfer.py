@@ -147,7 +147,8 @@ def test_a_run_reads_cached_activations_of_a_published_backbone(official, tmp_pa
     options = [
         *("--model.backbone=mobilenet", '--model.backbone_options={"width": 0.25}'),
         *("--preprocess.size=32", "--preprocess.scaling=tf", f"--model.weights={file}"),
-        *("--transfer=cached", "--epochs=1"),
+        *("--transfer=cached", "--epochs=1", "--batch_size=8", "--model.layers=1"),
+        *("--source.train_size=64", "--source.validation_size=16"),
     ]
     configuration, _ = parse(load_application(NAME), options)
     command = Command(smoke=True, run="official", runs_dir=str(tmp_path))

@@ -178,10 +178,12 @@ class Scenes(Source):
     def load(self, split: str) -> tf.data.Dataset:
         scenes = self.scenes(choose("split", split, self.splits))
         draw = np.random.default_rng([self.seed, SPLITS.index(split), 1])
+        described = [scene.descriptions for scene in scenes]
+        chosen = [draw.permutation(captions)[:CAPTIONS] for captions in described]
         columns = {
             "id": [f"scenes/{split}/{number:06d}" for number in range(len(scenes))],
-            "captions": [_captions(scene, draw) for scene in scenes],
-            "descriptions": ["\n".join(scene.descriptions) for scene in scenes],
+            "captions": ["\n".join(captions) for captions in chosen],
+            "descriptions": ["\n".join(captions) for captions in described],
             "scene": [str(scene) for scene in scenes],
             "group": [scene.composition for scene in scenes],
         }
@@ -223,11 +225,6 @@ def compositions(seed: int) -> Mapping[str, Mapping[int, Sequence[tuple[Thing, .
         for things, split in zip(sets, parts, strict=True):
             splits[split][number].append(things)
     return splits
-
-
-def _captions(scene: Scene, draw: np.random.Generator) -> str:
-    """Five different captions in an order by chance, one a line."""
-    return "\n".join(draw.permutation(scene.descriptions)[:CAPTIONS])
 
 
 def lay_out(scenes: Sequence[Scene], draw: np.random.Generator) -> dict[str, np.ndarray]:

@@ -27,7 +27,9 @@ states a number of parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -61,7 +63,7 @@ def feature_map(
     if name not in maps:
         there = ", ".join(key.removeprefix(PREFIX) for key in maps)
         raise ValueError(f"{backbone} has no map of stride {stride}; there is: {there}")
-    return keras.Model(model.input, maps[name], name=backbone)
+    return _up_to(model, maps[name], backbone)
 
 
 def feature_vector(
@@ -72,19 +74,50 @@ def feature_vector(
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
     if not dense or dense[-1].input.shape[1:-1]:
         raise ValueError(f"{backbone} does not end with a dense layer")
-    return keras.Model(model.input, dense[-1].input, name=backbone)
+    return _up_to(model, dense[-1].input, backbone)
+
+
+def _up_to(model: keras.Model, output, name: str) -> keras.Model:
+    """``image`` → one of the model's tensors; ValueError where a file left weights below it new."""
+    network = keras.Model(model.input, output, name=name)
+    fresh = {layer.name for layer in network.layers} & set(getattr(model, "fresh_layers", ()))
+    if fresh:
+        raise ValueError(f"the weights of {name} lack what is to be read: {', '.join(fresh)}")
+    return network
 
 
 def _classifier(
     backbone: str, input_shape: tuple[int, int, int], options: Mapping[str, Any]
 ) -> keras.Model:
+    return _builder(backbone)(input_shape=tuple(input_shape), **options)
+
+
+def _builder(backbone: str) -> Callable[..., keras.Model]:
+    """The builder of an image classifier; ValueError where there is none of that name."""
     # Only now, since the catalogue knows this file too.
     from models.cards.catalogue import families
 
-    builders = {name: build for family in families() for name, build in family.builders.items()}
+    builders = {
+        name: build
+        for family in families()
+        for name, build in family.builders.items()
+        if {"input_shape", "num_classes"} <= set(inspect.signature(build).parameters)
+    }
     if backbone not in builders:
-        raise ValueError(f"there is no backbone {backbone!r} in the zoo")
-    return builders[backbone](input_shape=tuple(input_shape), **options)
+        near = difflib.get_close_matches(backbone, builders, n=len(builders), cutoff=0.0)
+        raise ValueError(f"no backbone {backbone!r} in the zoo; there is: {', '.join(near)}")
+    return builders[backbone]
+
+
+def perceived(model: keras.Model, features: dict, training):
+    """What the model's backbone makes of ``image``; ``activations``, where it was made before.
+
+    A backbone that is ``settled`` computes in training what it computes in an answer.
+    """
+    if "activations" in features:
+        return features["activations"]
+    learning = training and not getattr(model, "settled", False)
+    return model.backbone({"image": features["image"]}, training=learning)
 
 
 def places(values, positions: bool):
@@ -154,7 +187,7 @@ class ShowAndTell(RecurrentDecoder):
 
     def encode(self, features: dict, training=False) -> dict:
         """``image`` [B, height, width, channels] → see ``RecurrentDecoder.encode``."""
-        vector = self.backbone({"image": features["image"]}, training=training)
+        vector = perceived(self, features, training)
         embedded = self.image_embedding(vector)[:, None]
         nothing = ops.zeros_like(ops.repeat(embedded[..., :1], self.units, axis=-1))
         initial = self.fed((nothing,) * self.states, embedded)
@@ -220,7 +253,7 @@ class ShowAttendTell(RecurrentDecoder):
 
     def encode(self, features: dict, training=False) -> dict:
         """``image`` [B, height, width, channels] → see ``RecurrentDecoder.encode``."""
-        values = self.backbone({"image": features["image"]}, training=training)
+        values = perceived(self, features, training)
         values = places(values, self.positions)
         initial = self.initial_state(ops.mean(values, axis=1))
         return {
@@ -289,7 +322,7 @@ class CaptionTransformer(TransformerDecoder):
 
     def encode(self, features: dict, training=False) -> dict:
         """``image`` [B, height, width, channels] → see ``TransformerDecoder.encode``."""
-        values = self.backbone({"image": features["image"]}, training=training)
+        values = perceived(self, features, training)
         values = places(self.image_embedding(values), self.positions)
         return {"mask": _everywhere(values), "values": values}
 
@@ -300,6 +333,7 @@ def show_and_tell(
     *,
     backbone: str = "googlenet",
     backbone_options: dict[str, Any] | None = None,
+    weights: str | None = None,
     units: int = 512,
     embedding_dim: int = 512,
     depth: int = 1,
@@ -313,6 +347,7 @@ def show_and_tell(
         vocabulary_size: number of token ids, the reserved ones included.
         backbone: the image classifier of the zoo whose last hidden layer is the picture's vector.
         backbone_options: further arguments of its builder.
+        weights: of the backbone: path of an official file, or imagenet to download it.
         units: size of each cell.
         embedding_dim: size of the embeddings of tokens and of the picture.
         depth: layers of cells.
@@ -331,6 +366,7 @@ def show_attend_tell(
     *,
     backbone: str = "vgg19",
     backbone_options: dict[str, Any] | None = None,
+    weights: str | None = None,
     stride: int | None = 16,
     positions: bool = True,
     units: int = 512,
@@ -346,6 +382,7 @@ def show_attend_tell(
         vocabulary_size: number of token ids, the reserved ones included.
         backbone: the image classifier of the zoo that makes the map.
         backbone_options: further arguments of its builder.
+        weights: of the backbone: path of an official file, or imagenet to download it.
         stride: how much smaller than the picture the map is; none: as small as there is.
         positions: whether each place of the map is given its position.
         units: size of the cell and of the attention.
@@ -367,6 +404,7 @@ def caption_transformer(
     *,
     backbone: str = "resnet50",
     backbone_options: dict[str, Any] | None = None,
+    weights: str | None = None,
     stride: int | None = None,
     positions: bool = True,
     dim: int = 512,
@@ -383,6 +421,7 @@ def caption_transformer(
         vocabulary_size: number of token ids, the reserved ones included.
         backbone: the image classifier of the zoo that makes the map.
         backbone_options: further arguments of its builder.
+        weights: of the backbone: path of an official file, or imagenet to download it.
         stride: how much smaller than the picture the map is; none: as small as there is.
         positions: whether each place of the map is given its position.
         dim: size of the model's vectors.
@@ -398,7 +437,15 @@ def caption_transformer(
     return _built(CaptionTransformer, "caption_transformer", **locals())
 
 
-def _built(kind: type[keras.Model], name: str, **options) -> keras.Model:
-    model = kind(name=name, **options | {"backbone_options": options["backbone_options"] or {}})
+def _built(kind: type[keras.Model], name: str, *, weights: str | None, **options) -> keras.Model:
+    backbone, own = options["backbone"], options["backbone_options"] or {}
+    options["backbone_options"] = own
+    model = kind(name=name, **options)
     model.build()
+    if weights is not None:
+        if "weights" not in inspect.signature(_builder(backbone)).parameters:
+            raise ValueError(f"no weights are published for {backbone}")
+        # They are no option of the class: a trained model that is read from its file has its own.
+        learned = kind(**options | {"backbone_options": {**own, "weights": weights}})
+        model.backbone.set_weights(learned.backbone.get_weights())
     return model

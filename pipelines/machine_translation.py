@@ -35,12 +35,11 @@ from models.transformer import transformer_base, transformer_small, transformer_
 from pipelines.arrange.translation import arrange
 from pipelines.diagnosis.search_or_model import search_or_model
 from pipelines.engine.application import DEFAULT_SIGNATURE, Application, Endpoint, Recipe, Variant
-from pipelines.engine.lazy import tensorflow as tf
 from pipelines.preprocess.text import TranslationPreprocessor
 from pipelines.sources.dates import Dates
 from pipelines.sources.parallel_text import ParallelText
 from pipelines.tasks.translation import Translation
-from pipelines.tasks.writing import wishing
+from pipelines.tasks.writing import scoring, wishing
 
 # The axis of what is as long as the source.
 SOURCE_LENGTHS = {"source": 1, "alignment": 3}
@@ -56,16 +55,10 @@ translate = wishing(
     ),
 )
 
-score = Endpoint(
-    inputs=lambda preprocessor: (
-        preprocessor.signature | {"target": tf.TensorSpec([None], tf.string)}
-    ),
-    features=lambda preprocessor, batch: preprocessor.model_inputs(
-        preprocessor.features(batch) | {"target": preprocessor.target(batch)}
-    ),
-    respond=lambda task, model, features: task.forced(model, features),
-    answer=lambda preprocessor, response, inputs: response,
-    samples=lambda preprocessor, raw: {"source": raw["source"], "target": raw["target"]},
+score = scoring(
+    "target",
+    ids=lambda preprocessor, inputs: preprocessor.target(inputs),
+    given=lambda raw: raw["target"],
 )
 
 # As published for the base model (Vaswani et al. 2017, section 5.3): 1 / √(512 · 4000) at most.

@@ -9,13 +9,17 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from sacrebleu.metrics import BLEU
 
 from models.captioning import caption_transformer, show_and_tell, show_attend_tell
 from models.layers.reserved_tokens import BEGIN, END, PADDING
+from models.layers.shapes_alone import shapes_alone
 from pipelines.arrange.captioning import arrange
 from pipelines.engine.application import UserError
+from pipelines.image_captioning import score
 from pipelines.preprocess.captions import CaptionPreprocessor
 from pipelines.sources.flickr8k import Flickr8k
+from pipelines.sources.scenes import parse
 from pipelines.tasks.captioning import Captioning
 from pipelines.tasks.cider import cider_d
 
@@ -63,9 +67,14 @@ def respond(model, image, task=BEAM):
 def test_score_is_what_teacher_forcing_gives(model, image):
     response = respond(model, image)
     tokens = response["tokens"].reshape(-1, LENGTH)
+    given = {"image": np.repeat(image, 3, axis=0), "target": tokens}
+    asked = {k: keras.ops.convert_to_numpy(v) for k, v in BEAM.forced(model, given).items()}
+    np.testing.assert_allclose(asked["scores"], response["scores"].reshape(-1), rtol=1e-4)
+    np.testing.assert_array_equal(asked["lengths"], response["lengths"].reshape(-1))
+    np.testing.assert_array_equal(asked["truncated"], ~(tokens == END).any(1))
     begin = np.full((len(tokens), 1), BEGIN, "int32")
     target = np.concatenate([begin, tokens[:, :-1]], axis=1)
-    logits = model({"image": np.repeat(image, 3, axis=0), "target": target})
+    logits = model({"image": given["image"], "target": target})
     forced = np.take_along_axis(
         keras.ops.convert_to_numpy(keras.ops.log_softmax(logits)), tokens[..., None], -1
     )[..., 0]
@@ -152,7 +161,12 @@ def test_positions_tell_places_apart():
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"backbone": "resnet51"}, "no backbone 'resnet51'"),
+        ({"backbone": "resnet51"}, "no backbone 'resnet51' in the zoo; there is: resnet5"),
+        ({"backbone": "transformer_tiny"}, "no backbone 'transformer_tiny' in the zoo"),
+        (
+            SMALL | {"stride": 2, "weights": "imagenet"},
+            "no weights are published for convolutional_network",
+        ),
         ({"backbone": "convolutional_network", "stride": 64}, r"no map of stride 64; .* 1, 2, 4"),
         ({"backbone": "lenet5", "input_shape": (32, 32, 1)}, "names no maps by stride"),
     ],
@@ -163,7 +177,8 @@ def test_what_is_no_backbone_is_refused(keywords, message):
 
 
 def test_alexnet_s_4096_features_are_the_first_input():
-    model = show_and_tell((67, 67, 3), 9, backbone="alexnet", units=4, embedding_dim=4)
+    with shapes_alone():
+        model = show_and_tell((67, 67, 3), 9, backbone="alexnet", units=4, embedding_dim=4)
     assert model.backbone.output.shape == (None, 4096)
 
 
@@ -254,15 +269,19 @@ def test_cider_d_ignores_case_and_punctuation():
     assert cider_d(["", "dogs"], references).tolist() == [0, 0]
 
 
+SCENES = ("a large blue square above a small red circle", "a small red circle")
+
+
 def test_scores_of_scenes():
     answers = {"texts": [[b"a small red circle below a large blue square"], [b"a small red"]]}
     examples = {
-        "captions": [b"a large blue square above a small red circle", b"a small red circle"],
-        "scene": [b"column: large blue square, small red circle", b"small red circle"],
+        "captions": [text.encode() for text in SCENES],
+        "descriptions": ["\n".join(parse(text).descriptions) for text in SCENES],
         "id": [b"0", b"1"],
     }
     scores = Captioning().scores(answers, examples)
     assert scores.values["exact_scene"] == 0.5
+    assert next(iter(scores.values)) == "exact_scene"
     assert scores.errors.tolist() == [0, 1]
     # By hand: 8 of 9 and 3 of 3 words are right; there is one too few.
     assert scores.values["bleu_1"] == pytest.approx(100 * 11 / 12 * np.exp(1 - 13 / 12))
@@ -278,7 +297,54 @@ def test_scores_against_several_references():
     assert 0.3 < scores.errors[1] < 1
     # Of the second, "a" and "." are right.
     assert scores.values["bleu_1"] == pytest.approx(100 * 6 / 8)
+    references = [["the dog runs .", "a dog runs."], ["a cat sleeps .", None]]
+    streams = list(zip(*references, strict=True))
+    texts = [text.decode() for (text,) in answers["texts"]]
+    for order in range(1, 5):
+        metric = BLEU(lowercase=True, max_ngram_order=order)
+        expected = metric.corpus_score(texts, streams).score
+        assert scores.values[f"bleu_{order}"] == pytest.approx(expected)
+    assert scores.values["cider_d"] == pytest.approx(
+        cider_d(texts, [list(filter(None, known)) for known in references]).mean()
+    )
     assert scores.values["distinct_2"] == 2 / 4
+
+
+def test_bleu_and_cider_have_intervals():
+    """Half of the captions are perfect, the others share no word with what is true."""
+    known = [f"a dog number {number} runs far" for number in range(40)]
+    answers = {"texts": [[t if i % 2 else "nothing at all"] for i, t in enumerate(known)]}
+    scores = Captioning().scores(answers, {"captions": known, "id": known})
+    assert set(scores.summed) == {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider_d"}
+    for name, figure in scores.summed.items():
+        low, high = figure.interval()
+        assert low < scores.values[name] < high
+    perfect = Captioning().scores({"texts": [[t] for t in known]}, {"captions": known})
+    assert perfect.summed["bleu_4"].interval() == pytest.approx((100, 100))
+
+
+def test_a_caption_s_score_can_be_asked_for(preprocessor):
+    """What is served as ``score``: the log-probability of the very tokens of that caption."""
+    preprocessor, raw = preprocessor
+    keras.utils.set_random_seed(0)
+    model = show_attend_tell(
+        **preprocessor.model_arguments(), **SMALL, units=6, embedding_dim=5, stride=2
+    )
+    texts = ["a cat", "the RED dog", "a dog is a red dog"]
+    inputs = {"image": tf.repeat(raw["image"][:1], 3), "caption": tf.constant(texts)}
+    assert set(score.inputs(preprocessor)) == set(inputs)
+    features = score.features(preprocessor, inputs)
+    answer = score.respond(BEAM, model, features)
+    assert answer["truncated"].numpy().tolist() == [False, False, True]
+    assert answer["lengths"].numpy().tolist() == [2, 3, 5]
+    ids = preprocessor.caption(tf.constant(texts)).to_list()
+    for row, tokens in enumerate(ids):
+        given = {"image": features["image"][:1], "target": np.array([[BEGIN, *tokens[:-1]]])}
+        logits = keras.ops.log_softmax(model(given))[0]
+        expected = sum(float(logits[place, token]) for place, token in enumerate(tokens))
+        assert float(answer["scores"][row]) == pytest.approx(expected, rel=1e-4)
+    samples = score.samples(preprocessor, raw)
+    assert samples["caption"].numpy().tolist() == [b"A red dog.", b"a cat"]
 
 
 @pytest.fixture(scope="module")

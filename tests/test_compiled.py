@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models.captioning import show_attend_tell
 from models.layers.reserved_tokens import END, PADDING
 from models.transformer import transformer_tiny
 from pipelines.engine.answers import open_run
-from pipelines.engine.application import UserError
+from pipelines.engine.application import UserError, load_application
 from pipelines.engine.compilation import LENGTHS, ROWS, compiled
 from pipelines.machine_translation import SOURCE_LENGTHS
+from pipelines.tasks.captioning import Captioning
 from pipelines.tasks.translation import Translation
 from serving.client import Client, ServingError
 from serving.export import export_run
@@ -55,12 +57,7 @@ def translating():
     return respond, answered
 
 
-@pytest.mark.parametrize(("rows", "length"), [(1, 5), (2, 40), (33, 7)])
-def test_compiled_answers_are_the_answers(translating, rows, length):
-    """Of one row, of rows and lengths that are filled up, and of more rows than one part has."""
-    respond, answered = translating
-    features = sources(rows, length)
-    expected, found = respond(features), answered(features)
+def same_answers(found, expected):
     assert set(found) == set(expected)
     for name, value in expected.items():
         assert found[name].shape == value.shape, name
@@ -68,6 +65,15 @@ def test_compiled_answers_are_the_answers(translating, rows, length):
             np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-4)
         else:
             np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.mark.parametrize(("rows", "length"), [(1, 5), (2, 40), (33, 7)])
+def test_compiled_answers_are_the_answers(translating, rows, length):
+    """Of one row, of rows and lengths that are filled up, and of more rows than one part has."""
+    respond, answered = translating
+    features = sources(rows, length)
+    expected, found = respond(features), answered(features)
+    same_answers(found, expected)
     assert rows == 1 or len(set(expected["lengths"].numpy()[:, 0])) > 1
 
 
@@ -115,6 +121,29 @@ def test_warm_up_requests_are_of_every_shape(smoke_run):
     assert shapes == {"serving_default": expected, "translate": expected}
 
 
+def test_warm_up_requests_of_pictures_are_of_every_number_of_rows(smoke_run):
+    opened = open_run(smoke_run("image_captioning"))
+    found = [(name, len(inputs["image"])) for name, inputs in opened.inputs_of_every_shape()]
+    assert found == [(name, rows) for name in ("serving_default", "caption") for rows in ROWS]
+
+
+def test_a_compiled_captioner_s_answers_are_the_answers():
+    """Of nine pictures, which are filled up to 32."""
+    keras.utils.set_random_seed(2)
+    options = {"backbone": "convolutional_network", "backbone_options": {"maps": (4, 6)}}
+    model = show_attend_tell((12, 8, 3), 9, **options, units=6, embedding_dim=5, stride=2)
+    model.set_weights([4 * weight for weight in model.get_weights()])
+    task = Captioning(maximum_length=6, beam_width=3, answers=2)
+    draw = np.random.default_rng(0)
+    image = draw.normal(size=(9, 1, 1, 3)) + draw.normal(size=(9, 12, 8, 3))
+    features = {"image": tf.constant(image, tf.float32)}
+    endpoint = load_application("image_captioning").endpoints["serving_default"]
+    expected = task.respond(model, features)
+    found = compiled(lambda features: task.respond(model, features), endpoint.compiled)(features)
+    same_answers(found, expected)
+    assert len({tuple(row) for row in expected["tokens"].numpy()[:, 0]}) > 1, "all alike"
+
+
 @pytest.fixture(scope="module")
 def doubling(tmp_path_factory):
     """The base path of a model that has itself compiled, and has no warm-up requests."""
@@ -149,11 +178,24 @@ def test_each_flag_permits_it(doubling, flag):
 
 
 @pytest.mark.slow
-def test_a_compiled_export_answers_as_the_portable_one_and_needs_the_flag(tmp_path):
-    # So short that all sources have one length: three programs a signature.
-    options = ["--smoke", "--preprocess.maximum_source_length=32", "--run=short"]
-    train("machine_translation")([*options, f"--runs_dir={tmp_path / 'runs'}"])
-    run = tmp_path / "runs" / "machine_translation" / "short"
+@pytest.mark.parametrize(
+    ("name", "options", "given", "maps"),
+    [
+        # So short that all sources have one length: three programs a signature.
+        (
+            "machine_translation",
+            ["--preprocess.maximum_source_length=32"],
+            "source",
+            "alignment",
+        ),
+        ("image_captioning", [], "image", "attention"),
+    ],
+)
+def test_a_compiled_export_answers_as_the_portable_one_and_needs_the_flag(
+    name, options, given, maps, tmp_path
+):
+    train(name)(["--smoke", "--run=short", f"--runs_dir={tmp_path / 'runs'}", *options])
+    run = tmp_path / "runs" / name / "short"
     export_run(run, model_base_path=tmp_path / "exports", jit_compile=True)
     flags = [f"--model_base_path={tmp_path / 'exports'}", "--model_name=m"]
     refused = subprocess.run(
@@ -171,15 +213,15 @@ def test_a_compiled_export_answers_as_the_portable_one_and_needs_the_flag(tmp_pa
 
     opened = open_run(run)
     portable = opened.functions()
-    raw = np.resize(opened.sample_inputs()["serving_default"]["source"], 5)
+    raw = np.resize(opened.sample_inputs()["serving_default"][given], 5)
     with (
         running_server(*flags, "--xla_cpu_compilation_enabled") as (_, port),
         Client(f"localhost:{port}") as client,
     ):
-        for source in (raw[:1], raw, np.resize(raw, 40)):
-            expected = portable["serving_default"](source=tf.constant(source))
-            answer = client.predict("m", source=source)
+        for rows in (raw[:1], raw, np.resize(raw, 40)):
+            expected = portable["serving_default"](**{given: tf.constant(rows)})
+            answer = client.predict("m", {given: rows})
             texts = [[text.decode() for text in row] for row in expected["texts"].numpy()]
             assert answer["texts"].tolist() == texts
-            for name in ("scores", "alignment"):
-                np.testing.assert_allclose(answer[name], expected[name], rtol=1e-4, atol=1e-4)
+            for key in ("scores", maps):
+                np.testing.assert_allclose(answer[key], expected[key], rtol=1e-4, atol=1e-4)

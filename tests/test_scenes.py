@@ -89,6 +89,9 @@ def test_examples_are_what_they_say(source, examples):
             captions = row["captions"].decode().split("\n")
             assert len(set(captions)) == 5
             assert {parse(caption) for caption in captions} == {scene}
+            described = row["descriptions"].decode().split("\n")
+            assert set(captions) < set(described)
+            assert {parse(caption) for caption in described} == {scene}
             assert row["scene"].decode() == str(scene)
             assert row["group"].decode() == scene.composition
             assert set(row) == set(source.fields)

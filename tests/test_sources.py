@@ -23,6 +23,7 @@ import pipelines.sources
 from pipelines.engine.application import UserError
 from pipelines.sources import dates
 from pipelines.sources.catalogue import Catalogue
+from pipelines.sources.catalogue_captions import CatalogueCaptions
 from pipelines.sources.cifar import CLASSES, Cifar
 from pipelines.sources.class_folders import ClassFolders
 from pipelines.sources.digits import Digits
@@ -142,16 +143,19 @@ def captioned_pictures(folder: pathlib.Path) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def catalogue_folder(tmp_path_factory) -> pathlib.Path:
-    """A data set named tiny_shapes, prepared by the catalogue's own code, without the network."""
+    """The data sets tiny_shapes and tiny_captions, prepared by the catalogue's own code, without
+    the network."""
     folder = tmp_path_factory.mktemp("catalogue")
-    package = folder / "code" / "tiny_shapes"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "tiny_shapes.py").write_text(TINY_SHAPES)
+    for package, code in {"tiny_shapes": TINY_SHAPES, "tiny_captions": TINY_CAPTIONS}.items():
+        (folder / "code" / package).mkdir(parents=True)
+        (folder / "code" / package / "__init__.py").touch()
+        (folder / "code" / package / f"{package}.py").write_text(code)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(package.parent)
-        builder = importlib.import_module("tiny_shapes.tiny_shapes").TinyShapes
-        builder(data_dir=folder / "data").download_and_prepare()
+        patch.syspath_prepend(folder / "code")
+        shapes = importlib.import_module("tiny_shapes.tiny_shapes").TinyShapes
+        captions = importlib.import_module("tiny_captions.tiny_captions").TinyCaptions
+        for builder in (shapes, captions):
+            builder(data_dir=folder / "data").download_and_prepare()
     return folder / "data"
 
 
@@ -184,6 +188,39 @@ class TinyShapes(tfds.core.GeneratorBasedBuilder):
             }
 """
 
+# The features that matter, and the splits, are those of coco_captions.
+TINY_CAPTIONS = """
+import numpy as np
+import tensorflow_datasets as tfds
+
+
+class TinyCaptions(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict({
+                "image": tfds.features.Image(encoding_format="jpeg"),
+                "captions": tfds.features.Sequence({"text": np.str_, "id": np.int64}),
+                "titles": tfds.features.Sequence(np.str_),
+            }),
+        )
+
+    def _split_generators(self, dl_manager):
+        sizes = {"train": 30, "val": 5, "test": 5, "restval": 5}
+        return {name: self._generate_examples(size) for name, size in sizes.items()}
+
+    def _generate_examples(self, size):
+        for number in range(size):
+            texts = [f"Picture {number} of\\n{size}.", f" A picture, {number}. "]
+            texts += ["One more"] * (number % 2)
+            yield number, {
+                "image": np.full((8, 12, 3), number, np.uint8),
+                "captions": [{"text": text, "id": place} for place, text in enumerate(texts)],
+                "titles": [f"Title {number}"],
+            }
+"""
+
 SOURCES = {
     "digits": lambda folder: Digits(),
     "mnist": lambda folder: Mnist(data_dir=str(mnist_files(folder))),
@@ -195,6 +232,9 @@ SOURCES = {
     "cifar_pickles": lambda folder: Cifar(data_dir=str(cifar_pickles(folder))),
     "cifar_folders": lambda folder: Cifar(data_dir=str(class_folders(folder))),
     "catalogue": lambda folder: Catalogue(dataset_name="tiny_shapes", data_dir=str(folder)),
+    "catalogue_captions": lambda folder: CatalogueCaptions(
+        dataset_name="tiny_captions", data_dir=str(folder)
+    ),
     "scenes": lambda folder: Scenes(train_size=60, validation_size=10, test_size=10),
     "flickr8k": lambda folder: Flickr8k(data_dir=str(captioned_pictures(folder))),
     "dates": lambda folder: dates.Dates(train_size=500, validation_size=50, test_size=50),
@@ -223,7 +263,7 @@ def examples(source: Source, split: str) -> list[dict[str, bytes]]:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_source_keeps_the_contract(name, data, request):
-    prepared = name == "catalogue"
+    prepared = name.startswith("catalogue")
     source = SOURCES[name](request.getfixturevalue("catalogue_folder") if prepared else data)
     assert source.place in ("built in", "files", "catalogue")
     assert source.licence
@@ -563,6 +603,26 @@ def test_catalogue_reads_what_was_prepared_and_says_what_is_missing(catalogue_fo
         Catalogue(dataset_name="mnist", data_dir=prepared).load("train")
     with pytest.raises(UserError, match="no data set 'mnits'; nearest: mnist, "):
         Catalogue(dataset_name="mnits", data_dir=prepared).load("train")
+
+
+def test_catalogue_s_captions_are_a_line_each(catalogue_folder):
+    prepared = str(catalogue_folder)
+    source = CatalogueCaptions(dataset_name="tiny_captions", data_dir=prepared)
+    assert [len(examples(source, split)) for split in SPLITS] == [30, 5, 5]
+    by_shade = {}
+    for row in examples(source, "train"):
+        shade = int(tf.io.decode_jpeg(row["image"])[0, 0, 0])
+        by_shade[shade] = row["captions"].decode().split("\n")
+    assert by_shade[3] == ["Picture 3 of 30.", "A picture, 3.", "One more"]
+    assert by_shade[4] == ["Picture 4 of 30.", "A picture, 4."]
+    titles = CatalogueCaptions(dataset_name="tiny_captions", captions="titles", data_dir=prepared)
+    assert examples(titles, "test")[0]["captions"].startswith(b"Title ")
+    with pytest.raises(UserError, match="unknown feature of tiny_captions 'texts'"):
+        CatalogueCaptions(dataset_name="tiny_captions", captions="texts", data_dir=prepared).load(
+            "test"
+        )
+    with pytest.raises(UserError, match=r"coco_captions is not in .*; --download fetches it"):
+        CatalogueCaptions(data_dir=prepared).load("train")
 
 
 # Dates -------------------------------------------------------------------------------------------

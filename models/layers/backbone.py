@@ -27,11 +27,14 @@ class InferenceMode(keras.layers.Layer):
 def backbone_and_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     """Cuts a classifier in front of the last layer with weights; both parts share its layers.
 
+    A model that has a ``backbone`` of its own, as captioners have, stays whole: it is its head too,
+    which reads ``activations`` in the place of what its backbone reads.
+
     Dropout in front of that layer belongs to the head, and so do layers that a file of official
     weights left as they were.
 
     Args:
-        model: a functional classifier; it can be cut once.
+        model: a functional classifier, which can be cut once, or one with a ``backbone``.
 
     Returns:
         the backbone, from the classifier's inputs to a tensor [batch, ...], and the head, from that
@@ -40,6 +43,8 @@ def backbone_and_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     Raises:
         ValueError: where the last layers are no chain.
     """
+    if isinstance(own := getattr(model, "backbone", None), keras.Model):
+        return own, model
     made_by = {id(layer.output): layer for layer in model.operations}
     untrained = set(getattr(model, "fresh_layers", ()))
     tensor, chain = model.output, []

@@ -26,6 +26,7 @@ from pipelines.engine.train import (
 )
 
 SMOKE_STEPS = 2
+SMOKE_FIT_EXAMPLES = 256
 SMOKE_TEST_EXAMPLES = 32
 
 
@@ -66,7 +67,7 @@ def train(application: Application, arguments: Sequence[str]) -> None:
     prepare_backend(configuration.recipe)
     assembly = assemble(configuration)
     if command.prepare:
-        _fit_preprocessor(assembly)
+        _fit_preprocessor(assembly, command)
         data = _read(assembly, command)
         write_prepared(
             command.prepare, configuration.to_json(), assembly.preprocessor, data, command.passes
@@ -105,7 +106,7 @@ def train_run(assembly: Assembly, command: Command, strategy: Any = None) -> Run
         if command.resume:
             assembly.preprocessor.restore(run.preprocessor_folder)
         else:
-            _fit_preprocessor(assembly)
+            _fit_preprocessor(assembly, command)
         data = _read(assembly, command, strategy.num_replicas_in_sync if strategy else 1)
         copy = assembly.preprocessor.save
     learner = assembly.learner(data.model_arguments)
@@ -142,13 +143,15 @@ def _name(assembly: Assembly, command: Command) -> str:
     )
 
 
-def _fit_preprocessor(assembly: Assembly) -> None:
+def _fit_preprocessor(assembly: Assembly, command: Command) -> None:
     from pipelines.engine.data import raw_batches
 
     backbone = Run(assembly.transfer.run) if assembly.transfer and assembly.transfer.run else None
     if backbone:
         backbone.require_finished()
-    assembly.preprocessor.fit(raw_batches(assembly.source, "train"))
+    few = command.smoke and assembly.preprocessor.tolerant
+    limit = SMOKE_FIT_EXAMPLES if few else None
+    assembly.preprocessor.fit(raw_batches(assembly.source, "train", limit))
     if backbone:
         assembly.preprocessor.adopt(backbone.preprocessor_folder)
 

@@ -1,8 +1,8 @@
 """Transfer learning: a new head on a backbone that has learned from other data.
 
-The backbone is everything below a classifier's last layer with weights, of a finished run or of the
-published weights that the builder has read. However it is fitted, the run keeps the whole model, so
-that nothing that comes after training knows of transfer.
+The backbone is everything below a classifier's last layer with weights, or what a captioner sees
+with, of a finished run or of the published weights that the builder has read. However it is fitted,
+the run keeps the whole model, so that nothing that comes after training knows of transfer.
 """
 
 from __future__ import annotations
@@ -68,13 +68,18 @@ class Cached(Transfer):
     """The head alone, on the backbone's activations, which are computed once and kept."""
 
     def learner(self, build: Build, recipe: Recipe) -> Learner:
+        def alone() -> keras.Model:
+            _, backbone, head = self.parts(build, recipe)
+            backbone.trainable = False
+            return head
+
         def keep(fitted: keras.Model) -> keras.Model:
             whole, _, head = self.parts(build, recipe)
             head.set_weights(fitted.get_weights())
             return whole
 
         return Learner(
-            build=lambda: self.parts(build, recipe)[2],
+            build=alone,
             keep=keep,
             network=lambda: self.parts(build, recipe)[1],
         )
@@ -92,16 +97,22 @@ class Frozen(Transfer):
     def joined(self, build: Build, recipe: Recipe, *, trainable: bool) -> keras.Model:
         """The head on the backbone, whose statistics stay as they are."""
         whole, backbone, head = self.parts(build, recipe)
+        backbone.trainable = trainable
+        if head is whole:
+            whole.settled = True
+            return whole
         inputs = {
             name: keras.Input(tensor.shape[1:], name=name) for name, tensor in whole.input.items()
         }
-        backbone.trainable = trainable
         below = InferenceMode(backbone, name="backbone")
         return keras.Model(inputs, head({"activations": below(inputs)}), name=whole.name)
 
     def taken_apart(self, fitted: keras.Model, build: Build, recipe: Recipe) -> keras.Model:
         """The whole model with the weights of a joined one."""
         whole, backbone, head = self.parts(build, recipe)
+        if head is whole:
+            whole.set_weights(fitted.get_weights())
+            return whole
         for part in (backbone, head):
             part.set_weights(fitted.get_layer(part.name).get_weights())
         return whole
@@ -161,8 +172,10 @@ class FineTuned(Frozen):
     ) -> keras.optimizers.Optimizer:
         """One optimizer a group; when it starts and how fast it is follows from the step alone."""
         steps_per_epoch = total_steps // recipe.epochs
-        groups = [(optimizer(recipe, total_steps), model.get_layer("head").trainable_variables)]
-        network = model.get_layer("backbone").network
+        network = getattr(model, "backbone", None) or model.get_layer("backbone").network
+        below = {id(variable) for variable in network.variables}
+        head = [v for v in model.trainable_variables if id(v) not in below]
+        groups = [(optimizer(recipe, total_steps), head)]
         layers = [layer for layer in network.layers if layer.trainable_variables]
         bounds = np.linspace(len(layers), 0, self.groups + 1).round().astype(int)
         for depth, (end, start) in enumerate(itertools.pairwise(bounds), 1):

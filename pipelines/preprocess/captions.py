@@ -57,6 +57,10 @@ class CaptionPreprocessor(PicturePreprocessor):
         )
         self.maximum_length = maximum_length
 
+    @property
+    def tolerant(self) -> bool:
+        return self.tokenization.tokenizer in ("characters", "words")
+
     def fit(self, dataset: tf.data.Dataset) -> None:
         """Learns the colours, and the vocabulary from raw batches of ``image`` and ``captions``."""
         found = self.learn_colours(dataset, lambda batch: (batch["captions"],))
@@ -102,6 +106,9 @@ class CaptionPreprocessor(PicturePreprocessor):
     def pieces(self, response: dict) -> list[list[str]]:
         """What each token of the best answers reads; ends read ∎."""
         return best_pieces(self.tokenizer, response)
+
+    def adopt(self, folder: pathlib.Path) -> None:
+        super().restore(folder)
 
     def model_arguments(self) -> dict:
         return {

@@ -21,11 +21,14 @@ class Preprocessor:
         supplies: names of the builder arguments that ``model_arguments`` returns.
         encoded: raw inputs that are encoded pictures or sound, too large for tables of answers.
         labels: the classes by their indices, where answers are classes.
+        tolerant: whether there may be in an example what ``fit`` has not seen, as unknown words
+            are, so that a smoke run fits it to a few.
     """
 
     supplies: ClassVar[tuple[str, ...]] = ()
     encoded: ClassVar[tuple[str, ...]] = ()
     labels: Sequence[str] = ()
+    tolerant: bool = False
 
     def fit(self, dataset: tf.data.Dataset) -> None:
         """Learns vocabulary, mean and variance … from the raw batches of the training split."""

@@ -52,50 +52,77 @@ class Catalogue(LabelledPictures):
         self.download = download
 
     def all_examples(self, split: str) -> tf.data.Dataset:
-        import tensorflow_datasets as tfds
-
-        builder = self._prepared()
+        builder = prepared(self.dataset_name, self.data_dir, self.download)
         features = builder.info.features
-        choose(f"feature of {self.dataset_name}", self.image, features)
         choose(f"feature of {self.dataset_name}", self.label, features)
-        encoded = isinstance(features[self.image], tfds.features.Image)
         to_name = _namer(features[self.label])
 
         def example(row: dict) -> dict:
-            picture = row[self.image] if encoded else tf.io.encode_png(row[self.image])
-            return {"id": row["tfds_id"], "image": picture, "label": to_name(row[self.label])}
+            label = to_name(row[self.label])
+            return {"id": row["tfds_id"], "image": row[self.image], "label": label}
 
-        rows = builder.as_dataset(
-            split=_slices(self.dataset_name, builder.info.splits)[split],
-            decoders={self.image: tfds.decode.SkipDecoding()} if encoded else None,
-            read_config=tfds.ReadConfig(add_tfds_id=True, try_autocache=False),
-            shuffle_files=False,
-        )
+        rows = read_rows(builder, split, self.image)
         return rows.map(example, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def _prepared(self) -> tfds.core.DatasetBuilder:
-        import tensorflow_datasets as tfds
 
-        try:
-            builder = tfds.builder(self.dataset_name, data_dir=self.data_dir)
-        except tfds.core.DatasetNotFoundError as error:
-            known = tfds.list_builders(with_community_datasets=False)
-            near = difflib.get_close_matches(self.dataset_name, known, n=5, cutoff=0.0)
-            raise UserError(
-                f"the catalogue has no data set {self.dataset_name!r}; nearest: {', '.join(near)}"
-            ) from error
-        if builder.is_prepared():
-            return builder
-        if not self.download:
-            raise UserError(
-                f"{self.dataset_name} is not in {builder.data_path}; --download fetches it, or "
-                "--data_dir says where it is"
-            )
-        try:
-            builder.download_and_prepare()
-        except OSError as error:
-            raise UserError(f"{self.dataset_name} could not be downloaded: {error}") from error
+def prepared(name: str, data_dir: str | None, download: bool) -> tfds.core.DatasetBuilder:
+    """The data set ``name`` of the catalogue, on this machine.
+
+    Args:
+        name: with its configuration if it has several.
+        data_dir: where prepared data sets are kept; none: where the catalogue keeps them.
+        download: whether one that is not there may be downloaded and prepared.
+
+    Raises:
+        UserError: where there is no such data set, or it is not there.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        known = tfds.list_builders(with_community_datasets=False)
+        near = difflib.get_close_matches(name, known, n=5, cutoff=0.0)
+        raise UserError(
+            f"the catalogue has no data set {name!r}; nearest: {', '.join(near)}"
+        ) from error
+    if builder.is_prepared():
         return builder
+    if not download:
+        raise UserError(
+            f"{name} is not in {builder.data_path}; --download fetches it, or "
+            "--data_dir says where it is"
+        )
+    try:
+        builder.download_and_prepare()
+    except OSError as error:
+        raise UserError(f"{name} could not be downloaded: {error}") from error
+    return builder
+
+
+def read_rows(builder: tfds.core.DatasetBuilder, split: str, image: str) -> tf.data.Dataset:
+    """All features of the examples of ``split``, the picture as the bytes of a file, and
+    ``tfds_id``, a stable name.
+
+    Raises:
+        UserError: where there is no feature ``image``, or no training split.
+    """
+    import tensorflow_datasets as tfds
+
+    choose(f"feature of {builder.name}", image, builder.info.features)
+    encoded = isinstance(builder.info.features[image], tfds.features.Image)
+    rows = builder.as_dataset(
+        split=_slices(builder.name, builder.info.splits)[split],
+        decoders={image: tfds.decode.SkipDecoding()} if encoded else None,
+        read_config=tfds.ReadConfig(add_tfds_id=True, try_autocache=False),
+        shuffle_files=False,
+    )
+    if encoded:
+        return rows
+    return rows.map(
+        lambda row: row | {image: tf.io.encode_png(row[image])},
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
 
 
 def _namer(feature: tfds.features.FeatureConnector):

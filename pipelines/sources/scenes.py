@@ -112,6 +112,11 @@ class Scene(NamedTuple):
         named = (f"a {thing}" for thing in self.things)
         return phrase.format(*named, **WORDS.get(self.direction, {}))
 
+    @property
+    def descriptions(self) -> list[str]:
+        """Every caption that describes the scene, and no other one."""
+        return [self.caption(phrase) for phrase in PHRASES[len(self.things)]]
+
 
 THINGS = tuple(Thing(*words) for words in itertools.product(SIZES, COLOURS, SHAPES))
 
@@ -167,15 +172,18 @@ class Scenes(Source):
 
     @property
     def fields(self) -> dict[str, tf.TensorSpec]:
-        names = ("id", "image", "captions", "scene", "group")
+        names = ("id", "image", "captions", "descriptions", "scene", "group")
         return {name: tf.TensorSpec((), tf.string) for name in names}
 
     def load(self, split: str) -> tf.data.Dataset:
         scenes = self.scenes(choose("split", split, self.splits))
         draw = np.random.default_rng([self.seed, SPLITS.index(split), 1])
+        described = [scene.descriptions for scene in scenes]
+        chosen = [draw.permutation(captions)[:CAPTIONS] for captions in described]
         columns = {
             "id": [f"scenes/{split}/{number:06d}" for number in range(len(scenes))],
-            "captions": [_captions(scene, draw) for scene in scenes],
+            "captions": ["\n".join(captions) for captions in chosen],
+            "descriptions": ["\n".join(captions) for captions in described],
             "scene": [str(scene) for scene in scenes],
             "group": [scene.composition for scene in scenes],
         }
@@ -217,12 +225,6 @@ def compositions(seed: int) -> Mapping[str, Mapping[int, Sequence[tuple[Thing, .
         for things, split in zip(sets, parts, strict=True):
             splits[split][number].append(things)
     return splits
-
-
-def _captions(scene: Scene, draw: np.random.Generator) -> str:
-    """Five different captions in an order by chance, one a line."""
-    phrases = draw.permutation(PHRASES[len(scene.things)])[:CAPTIONS]
-    return "\n".join(scene.caption(phrase) for phrase in phrases.tolist())
 
 
 def lay_out(scenes: Sequence[Scene], draw: np.random.Generator) -> dict[str, np.ndarray]:

@@ -12,12 +12,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from pipelines.sources.scenes import parse
+from pipelines.engine.bootstrap import SummedFigure, mean
 from pipelines.tasks.cider import cider_d, words
 from pipelines.tasks.decoding import Wishes, decode
 from pipelines.tasks.examples import pictures
 from pipelines.tasks.task import Evaluation, Figure, Scores
-from pipelines.tasks.writing import Writing, plain_text
+from pipelines.tasks.text_metrics import bleu_by_order
+from pipelines.tasks.writing import Writing, forced_figures, plain_text
 
 SHOWN = 12
 LOOKED_INTO = 3
@@ -45,40 +46,33 @@ class Captioning(Writing):
     def scores(self, answers: dict[str, list], examples: dict[str, list]) -> Scores:
         """Compares the best texts with all references.
 
-        ``exact_scene`` is the share of captions that describe the very scene, where examples are
-        rendered scenes. ``bleu_1`` to ``bleu_4`` (Papineni et al. 2002) and ``chrf`` (Popović 2015)
-        are sacreBLEU's, of the whole split, lower case, in percent; ``cider_d`` is from 0 to 10,
-        ten times less than usually printed. ``distinct_captions`` is the share of captions that
-        are written for one picture alone; ``distinct_2`` the number of different pairs of
-        neighbouring words by that of all pairs (Li et al. 2016, arXiv:1510.03055).
+        ``exact_scene`` is the share of captions that describe the very scene, where examples have
+        all ``descriptions`` of theirs. ``bleu_1`` to ``bleu_4`` (Papineni et al. 2002) and ``chrf``
+        (Popović 2015) are sacreBLEU's, of the whole split, lower case, in percent; ``cider_d`` is
+        from 0 to 10, ten times less than usually printed; in its interval n-grams are as rare as in
+        the whole split. ``token_accuracy`` and ``perplexity`` are those of the first reference, as
+        in translation. ``distinct_captions`` is the share of captions that are written for one
+        picture alone; ``distinct_2`` the number of different pairs of neighbouring words by that of
+        all pairs (Li et al. 2016, arXiv:1510.03055).
         """
-        from sacrebleu.metrics import BLEU, CHRF
+        from sacrebleu.metrics import CHRF
 
-        written, references = _best(answers), _references(examples)
-        # Of a different number of references the missing ones are None.
-        streams = list(itertools.zip_longest(*references))
-        values = {
-            f"bleu_{n}": BLEU(lowercase=True, max_ngram_order=n)
-            .corpus_score(written, streams)
-            .score
-            for n in range(1, 5)
-        }
+        written, references = _best(answers), _lines(examples["captions"])
+        if "descriptions" in examples:
+            every = _lines(examples["descriptions"])
+            wrong = [text not in true for text, true in zip(written, every, strict=True)]
+            unit, errors = "caption of another scene (0 or 1)", np.array(wrong, float)
+            summed = {"exact_scene": mean(1 - errors)}
+        else:
+            metric, pairs = CHRF(lowercase=True), zip(written, references, strict=True)
+            likeness = [metric.sentence_score(text, known).score for text, known in pairs]
+            unit, errors = "1 - chrF of the caption", 1 - np.array(likeness) / 100
+            summed = {}
+        summed |= _consensus(written, references) | forced_figures(answers)
+        values = {name: figure.value for name, figure in summed.items()}
+        streams = _streams(references)
         values["chrf"] = CHRF(lowercase=True).corpus_score(written, streams).score
-        values["cider_d"] = float(cider_d(written, references).mean())
-        values |= _diversity(written)
-        if "scene" not in examples:
-            sentence = CHRF(lowercase=True)
-            likeness = [
-                sentence.sentence_score(caption, known).score
-                for caption, known in zip(written, references, strict=True)
-            ]
-            return Scores(values, "1 - chrF of the caption", 1 - np.array(likeness) / 100)
-        scenes = [plain_text(scene) for scene in examples["scene"]]
-        right = [
-            str(parse(caption)) == scene for caption, scene in zip(written, scenes, strict=True)
-        ]
-        values = {"exact_scene": float(np.mean(right)), **values}
-        return Scores(values, "caption of another scene (0 or 1)", 1 - np.array(right, float))
+        return Scores(values | _diversity(written), unit, errors, summed)
 
     def figures(self, evaluation: Evaluation, folder: pathlib.Path) -> list[Figure]:
         """Pictures with their captions, and where the model looked as it wrote some of them."""
@@ -129,7 +123,7 @@ def _draw_captions(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
     errors = evaluation.scores.errors
     worst = np.argsort(-errors, kind="stable")[: SHOWN // 2]
     chosen = list(dict.fromkeys([*worst, *_spread(len(errors), SHOWN)]))[:SHOWN]
-    written, references = _best(evaluation.answers), _references(evaluation.examples)
+    written, references = _best(evaluation.answers), _lines(evaluation.examples["captions"])
     columns = 4
     rows = -(-len(chosen) // columns)
     canvas = Canvas(figsize=(3.6 * columns, 3.9 * rows), layout="constrained")
@@ -143,7 +137,7 @@ def _draw_captions(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
         axes.set_title(f"{given}\n({true})", fontsize=8)
     canvas.savefig(folder / "captions.png", dpi=110)
     metric = BLEU(lowercase=True)
-    metric.corpus_score(written, list(itertools.zip_longest(*references)))
+    metric.corpus_score(written, _streams(references))
     return Figure(
         "captions.png",
         "Captions",
@@ -155,6 +149,18 @@ def _draw_captions(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
 def _spread(count: int, wanted: int) -> list[int]:
     """Up to ``wanted`` of ``count`` places, evenly spread."""
     return np.unique(np.linspace(0, count - 1, wanted).astype(int)).tolist()
+
+
+def _consensus(written: list[str], references: list[list[str]]) -> dict[str, SummedFigure]:
+    """BLEU-1 to BLEU-4 and CIDEr-D."""
+    bleu = bleu_by_order(written, references, lower_case=True)
+    named = {f"bleu_{order}": figure for order, figure in enumerate(bleu, 1)}
+    return named | {"cider_d": mean(cider_d(written, references))}
+
+
+def _streams(references: list[list[str]]) -> list[tuple[str | None, ...]]:
+    """The first references of all pictures, then the second ones, …; None where there is none."""
+    return list(itertools.zip_longest(*references))
 
 
 def _diversity(written: list[str]) -> dict[str, float]:
@@ -169,5 +175,6 @@ def _best(answers: dict[str, list]) -> list[str]:
     return [plain_text(texts[0]) for texts in answers["texts"]]
 
 
-def _references(examples: dict[str, list]) -> list[list[str]]:
-    return [plain_text(captions).split("\n") for captions in examples["captions"]]
+def _lines(texts: list) -> list[list[str]]:
+    """The lines of each text."""
+    return [plain_text(text).split("\n") for text in texts]

@@ -24,8 +24,12 @@ def pictures(evaluation: Evaluation, rows: Sequence[int]) -> np.ndarray:
     wanted, source = set(names), evaluation.source
     dataset = source.load(evaluation.split)
     dataset = dataset.unbatch() if source.blocks else dataset
-    found = ((row["id"].decode(), row["image"]) for row in dataset.as_numpy_iterator())
-    encoded = {name: image for name, image in found if name in wanted}
+    encoded = {}
+    for row in dataset.as_numpy_iterator():
+        if (name := row["id"].decode()) in wanted:
+            encoded[name] = row["image"]
+        if len(encoded) == len(wanted):
+            break  # the rest may have to be drawn or read from the disk first
     batches = tf.data.Dataset.from_tensor_slices({"image": [encoded[name] for name in names]})
     pixels = batches.batch(READ_BATCH).map(evaluation.preprocessor.features)
     return np.concatenate([batch["image"] for batch in pixels.as_numpy_iterator()])

@@ -11,12 +11,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from models.layers.reserved_tokens import BEGIN, END, PADDING
-from pipelines.engine.bootstrap import SummedFigure, mean, ratio
+from pipelines.engine.bootstrap import mean
 from pipelines.tasks.decoding import Wishes, decode
 from pipelines.tasks.task import Evaluation, Figure, Scores
 from pipelines.tasks.text_metrics import corpus_bleu
-from pipelines.tasks.writing import Writing, hits, plain_text
+from pipelines.tasks.writing import Writing, forced_figures, plain_text, truncated
 
 HEAT_MAPS = 4
 MISTAKES = 12
@@ -40,35 +39,13 @@ class Translation(Writing):
         A source that was cut lacks its end token; the answer may then miss what was cut off.
         """
         response = decode(model, features, self, wishes)
-        return response | {"truncated": _truncated(features["source"])}
+        return response | {"truncated": truncated(features["source"])}
 
     def forced(self, model: keras.Model, features: dict) -> dict:
-        """How probable given translations are: ``source`` [B, S] and ``target`` [B, T] ids, both
-        with their end tokens → ``scores`` [B], log-probabilities; ``lengths`` [B], tokens without
-        the end token; ``truncated`` [B], whether either text was cut."""
-        source, target = features["source"], features["target"]
-        begin = ops.full_like(target[:, :1], BEGIN)
-        inputs = {"source": source, "target": ops.concatenate([begin, target[:, :-1]], axis=1)}
-        written = ops.logical_and(ops.not_equal(target, PADDING), ops.not_equal(target, END))
-        return {
-            "scores": self.assess(model, inputs, target)["reference_scores"],
-            "lengths": _count(written),
-            "truncated": ops.logical_or(_truncated(source), _truncated(target)),
-        }
-
-    def assess(self, model: keras.Model, features: dict, target) -> dict:
-        """Teacher forcing: ``source`` [B, S] and ``target`` [B, T] ids, the begin token first, and
-        the target itself [B, T] → of each, over its tokens without padding: ``reference_scores``,
-        its log-probability, ``reference_tokens``, how many they are, the end token counted, and
-        ``reference_hits``, how many of them were the most probable ones."""
-        logits = model(features, training=False)
-        chosen = ops.take_along_axis(ops.log_softmax(logits), target[..., None], axis=-1)[..., 0]
-        real = ops.not_equal(target, PADDING)
-        return {
-            "reference_scores": ops.sum(ops.where(real, chosen, 0.0), axis=-1),
-            "reference_tokens": _count(real),
-            "reference_hits": _count(ops.logical_and(real, hits(target, logits))),
-        }
+        """``source`` [B, S] and ``target`` [B, T] → see ``Writing.forced``; either may be cut."""
+        forced = super().forced(model, features)
+        cut = ops.logical_or(truncated(features["source"]), forced["truncated"])
+        return forced | {"truncated": cut}
 
     def scores(self, answers: dict[str, list], examples: dict[str, list]) -> Scores:
         """Compares the best texts with the references, as they were given: no tokens, no folding.
@@ -86,7 +63,7 @@ class Translation(Writing):
         summed = {"bleu": corpus_bleu(written, references), "exact_match": mean(1 - wrong)}
         if not any(len(reference.split()) > 1 for reference in references):
             summed = dict(reversed(summed.items()))
-        summed |= _forced_figures(answers)
+        summed |= forced_figures(answers)
         values = {name: figure.value for name, figure in summed.items()}
         values["chrf"] = CHRF().corpus_score(written, [references]).score
         return Scores(values, "text that differs from the reference (0 or 1)", wrong, summed)
@@ -124,26 +101,6 @@ class Translation(Writing):
             "Where the model looked (columns) as it wrote each token (rows); dark is all, white "
             "is nothing. ∎ is the end of a text.",
         )
-
-
-def _count(flags):
-    return ops.sum(ops.cast(flags, "int32"), axis=-1)
-
-
-def _forced_figures(answers: dict[str, list]) -> dict[str, SummedFigure]:
-    """What ``Translation.assess`` found as figures of the split, where it was asked."""
-    if "reference_scores" not in answers:
-        return {}
-    tokens = np.array(answers["reference_tokens"])
-    log_loss = ratio(-np.array(answers["reference_scores"]), tokens)
-    return {
-        "token_accuracy": ratio(np.array(answers["reference_hits"]), tokens),
-        "perplexity": SummedFigure(log_loss.terms, lambda sums: np.exp(log_loss.of_sums(sums))),
-    }
-
-
-def _truncated(ids):
-    return ops.logical_not(ops.any(ops.equal(ids, END), axis=-1))
 
 
 def _worst_mistakes(evaluation: Evaluation, folder: pathlib.Path) -> Figure:

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from models.layers.reserved_tokens import BEGIN, END, PADDING
 from pipelines.engine.application import Endpoint, UserError
+from pipelines.engine.bootstrap import SummedFigure, ratio
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.tasks.decoding import Search, Wishes
 from pipelines.tasks.task import Task
@@ -93,6 +96,71 @@ class Writing(Search, Task):
             "weighted_metrics": [TokenAccuracy(name="token_accuracy")],
         }
 
+    def forced(self, model: keras.Model, features: dict) -> dict:
+        """How probable given texts are.
+
+        Args:
+            model: trained.
+            features: what it reads, and ``target`` [B, T] ids with their end tokens.
+
+        Returns:
+            ``scores`` [B], log-probabilities; ``lengths`` [B], tokens without the end token;
+            ``truncated`` [B], whether the text was cut.
+        """
+        target = features["target"]
+        begin = ops.full_like(target[:, :1], BEGIN)
+        inputs = {**features, "target": ops.concatenate([begin, target[:, :-1]], axis=1)}
+        written = ops.logical_and(ops.not_equal(target, PADDING), ops.not_equal(target, END))
+        return {
+            "scores": self.assess(model, inputs, target)["reference_scores"],
+            "lengths": _count(written),
+            "truncated": truncated(target),
+        }
+
+    def assess(self, model: keras.Model, features: dict, target) -> dict:
+        """Teacher forcing.
+
+        Args:
+            model: trained.
+            features: what it reads, and as ``target`` [B, T] the ids before each of the target's.
+            target: [B, T] ids.
+
+        Returns:
+            Of each, over its tokens without padding: ``reference_scores``, its log-probability,
+            ``reference_tokens``, how many they are, the end token counted, and ``reference_hits``,
+            how many of them were the most probable ones.
+        """
+        logits = model(features, training=False)
+        chosen = ops.take_along_axis(ops.log_softmax(logits), target[..., None], axis=-1)[..., 0]
+        real = ops.not_equal(target, PADDING)
+        return {
+            "reference_scores": ops.sum(ops.where(real, chosen, 0.0), axis=-1),
+            "reference_tokens": _count(real),
+            "reference_hits": _count(ops.logical_and(real, hits(target, logits))),
+        }
+
+
+def _count(flags):
+    return ops.sum(ops.cast(flags, "int32"), axis=-1)
+
+
+def truncated(ids):
+    """Whether texts were cut, [B, T] ids → [B]: the end token is missing."""
+    return ops.logical_not(ops.any(ops.equal(ids, END), axis=-1))
+
+
+def forced_figures(answers: dict[str, list]) -> dict[str, SummedFigure]:
+    """What ``Writing.assess`` found as figures of the split, where it was asked: a share of all
+    tokens of the references, and the perplexity of a token."""
+    if "reference_scores" not in answers:
+        return {}
+    tokens = np.array(answers["reference_tokens"])
+    log_loss = ratio(-np.array(answers["reference_scores"]), tokens)
+    return {
+        "token_accuracy": ratio(np.array(answers["reference_hits"]), tokens),
+        "perplexity": SummedFigure(log_loss.terms, lambda sums: np.exp(log_loss.of_sums(sums))),
+    }
+
 
 def wishing(default: Endpoint, respond: Callable, answer: Callable) -> Endpoint:
     """A signature that also asks for what each row wishes, as in ``Wishes``.
@@ -134,6 +202,29 @@ def wishing(default: Endpoint, respond: Callable, answer: Callable) -> Endpoint:
         respond=wished,
         answer=answer,
         samples=samples,
+    )
+
+
+def scoring(name: str, ids: Callable, given: Callable) -> Endpoint:
+    """A signature that also takes a text and says how probable it is, as ``Writing.forced``.
+
+    Args:
+        name: of the text among the inputs.
+        ids: preprocessor, raw inputs → the text's ids [B, (tokens)], the end token last.
+        given: a raw batch of the source → such texts [B].
+    """
+    return Endpoint(
+        inputs=lambda preprocessor: (
+            preprocessor.signature | {name: tf.TensorSpec([None], tf.string)}
+        ),
+        features=lambda preprocessor, batch: preprocessor.model_inputs(
+            preprocessor.features(batch) | {"target": ids(preprocessor, batch)}
+        ),
+        respond=lambda task, model, features: task.forced(model, features),
+        answer=lambda preprocessor, response, inputs: response,
+        samples=lambda preprocessor, raw: (
+            Endpoint().samples(preprocessor, raw) | {name: given(raw)}
+        ),
     )
 
 

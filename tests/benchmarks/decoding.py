@@ -114,9 +114,9 @@ def never_ending_model() -> keras.Model:
     """
     keras.utils.set_random_seed(0)
     model = transformer_tiny(VOCABULARY, VOCABULARY, dropout=0.0, normalization="pre")
-    scale, shift = (weight.numpy() for weight in model.last_norms[1].weights)
+    scale, shift = (weight.numpy() for weight in model.decoder_norm.weights)
     scale[0], shift[0] = 0, 1
-    model.last_norms[1].set_weights([scale, shift])
+    model.decoder_norm.set_weights([scale, shift])
     (table,) = model.target_embedding.get_weights()
     table[:, 0] = 0
     table[[PADDING, BEGIN, END], 0] = -1000

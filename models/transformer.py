@@ -224,7 +224,7 @@ class TransformerDecoder(keras.Model):
         for block in self.decoder:
             read = block.cross_attention.keys_values(memory["values"])
             vectors, _, _ = block(vectors, read, memory["mask"], training=training)
-        return self._logits(vectors, self._last_kernel())
+        return self._logits(vectors)
 
     def encode(self, features: dict, training=False) -> dict:
         """What is read → ``mask`` [B, S], false at padding, and ``values`` [B, S, dim]."""
@@ -247,9 +247,7 @@ class TransformerDecoder(keras.Model):
         written = tuple(
             tuple(ops.zeros(shape, self.compute_dtype) for _ in range(2)) for _ in self.decoder
         )
-        # Turned round once: as a part of each step's product it takes longer than the product.
-        fixed = {"mask": memory["mask"], "read": read, "last_kernel": self._last_kernel()}
-        return {"memory": fixed, "written": written}
+        return {"memory": {"mask": memory["mask"], "read": read}, "written": written}
 
     def step(self, tokens, position, state: dict):
         """Reads the previous tokens and predicts the next ones.
@@ -274,20 +272,17 @@ class TransformerDecoder(keras.Model):
             written.append(past_and_present)
             attention.append(weights)
         aligned = ops.mean(attention[max(len(attention) - 2, 0)], axis=1)
-        logits = self._logits(vectors, memory["last_kernel"])
-        return logits, {**state, "written": tuple(written)}, aligned
+        return self._logits(vectors), {**state, "written": tuple(written)}, aligned
 
     def _embed(self, embedding, tokens, positions):
         """[B, T] ids and positions that broadcast to them → [B, T, dim]."""
         vectors = embedding(tokens) * self.dim**0.5
         return vectors + ops.cast(sinusoidal_positions(positions, self.dim), vectors.dtype)
 
-    def _last_kernel(self):
-        """The embedding as the last layer's kernel [dim, V]."""
-        return ops.transpose(ops.cast(self.target_embedding.embeddings, "float32"))
-
-    def _logits(self, vectors, last_kernel):
-        return ops.matmul(ops.cast(self.decoder_norm(vectors), "float32"), last_kernel)
+    def _logits(self, vectors):
+        vectors = self.decoder_norm(vectors)
+        table = ops.cast(self.target_embedding.embeddings, "float32")
+        return ops.matmul(ops.cast(vectors, "float32"), ops.transpose(table))
 
     def get_config(self):
         return {**super().get_config(), **self.options}

@@ -32,6 +32,7 @@ from models.layers.reserved_tokens import PADDING
 
 Normalization = Literal["post", "pre"]
 EPSILON = 1e-6
+FEW_ROWS = 16
 
 
 class Block(keras.layers.Layer):
@@ -272,7 +273,13 @@ class TransformerDecoder(keras.Model):
             written.append(past_and_present)
             attention.append(weights)
         aligned = ops.mean(attention[max(len(attention) - 2, 0)], axis=1)
-        return self._logits(vectors), {**state, "written": tuple(written)}, aligned
+        batch, rows = ops.shape(tokens)
+        logits = ops.cond(
+            batch * rows <= FEW_ROWS,
+            lambda: self._logits_of_few(vectors),
+            lambda: self._logits(vectors),
+        )
+        return logits, {**state, "written": tuple(written)}, aligned
 
     def _embed(self, embedding, tokens, positions):
         """[B, T] ids and positions that broadcast to them → [B, T, dim]."""
@@ -283,6 +290,14 @@ class TransformerDecoder(keras.Model):
         vectors = self.decoder_norm(vectors)
         table = ops.cast(self.target_embedding.embeddings, "float32")
         return ops.matmul(ops.cast(vectors, "float32"), ops.transpose(table))
+
+    def _logits_of_few(self, vectors):
+        """The same: what is turned round is not the table, but vectors and logits."""
+        vectors = ops.cast(self.decoder_norm(vectors), "float32")
+        table = ops.cast(self.target_embedding.embeddings, "float32")
+        turned = ops.matmul(table, ops.transpose(ops.reshape(vectors, (-1, self.dim))))
+        turned = ops.reshape(turned, (table.shape[0], *ops.shape(vectors)[:2]))
+        return ops.transpose(turned, (1, 2, 0))
 
     def get_config(self):
         return {**super().get_config(), **self.options}

@@ -124,7 +124,7 @@ class DecoderBlock(Block):
 
     attentions = ("self_attention", "cross_attention")
 
-    def call(self, vectors, read, mask, written=None, position=None, training=False):
+    def call(self, vectors, read, mask, written=None, position=None, own=None, training=False):
         """All positions at once, or the next one of several hypotheses.
 
         Args:
@@ -132,9 +132,10 @@ class DecoderBlock(Block):
                 hypotheses.
             read: keys and values of the source, of ``cross_attention``.
             mask: [B, S], false at the source's padding.
-            written: none; or the keys and values [B, R, heads, length, dim / heads] of the
-                positions before.
+            written: none; or the keys and values [B, heads, R, length, dim / heads] of what stood
+                in each of R places at the positions before.
             position: scalar, which position it is.
+            own: [B, R, R, length], where each hypothesis stood at each position, this one included.
             training: as everywhere in Keras.
 
         Returns:
@@ -143,18 +144,13 @@ class DecoderBlock(Block):
         """
 
         def look_back(vectors):
+            keys_values = self.self_attention.keys_values(vectors)
             if written is None:
                 steps = ops.arange(ops.shape(vectors)[1])
-                keys_values = self.self_attention.keys_values(vectors)
                 return self.self_attention(vectors, *keys_values, steps <= steps[:, None])
-            vectors = vectors[:, :, None]
-            keys_values = tuple(
-                _with_next(old, position, new)
-                for old, new in zip(written, self.self_attention.keys_values(vectors), strict=True)
-            )
-            past = ops.arange(keys_values[0].shape[-2]) <= position
-            seen, _ = self.self_attention(vectors, *keys_values, past)
-            return seen[:, :, 0], keys_values
+            pairs = zip(written, keys_values, strict=True)
+            updated = tuple(_with_next(old, position, new) for old, new in pairs)
+            return self.self_attention.look_back(vectors, *updated, own), updated
 
         def look_at_source(vectors):
             return self.cross_attention(vectors, *read, mask[:, None, None])
@@ -166,7 +162,7 @@ class DecoderBlock(Block):
 
 
 def _with_next(sequence, position, vectors):
-    """[B, R, heads, length, size] with [B, R, heads, 1, size] in place of one position's."""
+    """[B, heads, R, length, size] with [B, heads, R, size] in place of one position's."""
     length, size = sequence.shape[-2:]
     flat = ops.reshape(sequence, (-1, length, size))
     row = ops.arange(ops.shape(flat)[0], dtype="int32")
@@ -244,11 +240,15 @@ class TransformerDecoder(keras.Model):
             [B, R, ...] and belongs to the hypotheses.
         """
         read = tuple(block.cross_attention.keys_values(memory["values"]) for block in self.decoder)
-        shape = (ops.shape(memory["mask"])[0], rows, self.heads, length, self.dim // self.heads)
+        batch = ops.shape(memory["mask"])[0]
+        shape = (batch, self.heads, rows, length, self.dim // self.heads)
         written = tuple(
             tuple(ops.zeros(shape, self.compute_dtype) for _ in range(2)) for _ in self.decoder
         )
-        return {"memory": {"mask": memory["mask"], "read": read}, "written": written}
+        return {
+            "memory": {"mask": memory["mask"], "read": read, "written": written},
+            "places": ops.full((batch, rows, length), -1, "int32"),
+        }
 
     def step(self, tokens, position, state: dict):
         """Reads the previous tokens and predicts the next ones.
@@ -265,10 +265,15 @@ class TransformerDecoder(keras.Model):
         """
         memory = state["memory"]
         vectors = self._embed(self.target_embedding, tokens, position)
+        rows, length = state["places"].shape[1:]
+        place = ops.arange(rows, dtype="int32")[:, None]
+        now = ops.equal(ops.arange(length, dtype="int32"), position)
+        places = ops.where(now, place, state["places"])
+        own = ops.equal(places[:, :, None], place)
         written, attention = [], []
-        for block, read, past in zip(self.decoder, memory["read"], state["written"], strict=True):
+        for block, read, past in zip(self.decoder, memory["read"], memory["written"], strict=True):
             vectors, past_and_present, weights = block(
-                vectors, read, memory["mask"], written=past, position=position
+                vectors, read, memory["mask"], written=past, position=position, own=own
             )
             written.append(past_and_present)
             attention.append(weights)
@@ -279,7 +284,8 @@ class TransformerDecoder(keras.Model):
             lambda: self._logits_of_few(vectors),
             lambda: self._logits(vectors),
         )
-        return logits, {**state, "written": tuple(written)}, aligned
+        memory = {**memory, "written": tuple(written)}
+        return logits, {"memory": memory, "places": places}, aligned
 
     def _embed(self, embedding, tokens, positions):
         """[B, T] ids and positions that broadcast to them → [B, T, dim]."""

@@ -111,14 +111,49 @@ class MultiHeadAttention(keras.layers.Layer):
         Returns:
             [..., Q, dim], and the float32 weights [..., heads, Q, S], which add up to one.
         """
+        products = self._products(queries, keys)
+        weights = ops.softmax(ops.where(mask, products, MASKED))
+        return self._seen(weights, values), weights
+
+    def look_back(self, queries, keys, values, own):
+        """Each hypothesis looks at what it consists of, among what all of a source have written.
+
+        One product with all of it is faster than to bring together what belongs to each.
+
+        Args:
+            queries: [B, R, dim], one of each hypothesis.
+            keys: [B, heads, R, T, dim / heads], written in each of R places at T positions.
+            values: like the keys.
+            own: [B, R, R, T] bool, true where a hypothesis stood in that place at that position,
+                which is at most one place a position.
+
+        Returns:
+            [B, R, dim].
+        """
+        batch, _, rows, length, size = ops.shape(keys)
+        keys, values = (
+            ops.reshape(each, (batch, self.heads, rows * length, size)) for each in (keys, values)
+        )
+        own = own[:, None]
+        products = self._products(queries, keys)
+        products = ops.reshape(products, (batch, self.heads, rows, rows, length))
+        weights = ops.softmax(ops.max(ops.where(own, products, MASKED), axis=-2))
+        weights = ops.where(own, weights[..., None, :], 0.0)
+        weights = ops.reshape(weights, (batch, self.heads, rows, rows * length))
+        return self._seen(weights, values)
+
+    def _products(self, queries, keys):
+        """[..., Q, dim] and keys → float32 [..., heads, Q, S]."""
         queries = self._split(self.query(queries))
         products = ops.einsum("...qd,...sd->...qs", queries, keys)
-        products = ops.cast(products, "float32") / (self.dim // self.heads) ** 0.5
-        weights = ops.softmax(ops.where(mask, products, MASKED))
+        return ops.cast(products, "float32") / (self.dim // self.heads) ** 0.5
+
+    def _seen(self, weights, values):
+        """Weights [..., heads, Q, S] and values → [..., Q, dim]."""
         seen = ops.einsum("...qs,...sd->...qd", ops.cast(weights, values.dtype), values)
         seen = ops.swapaxes(seen, -3, -2)
         seen = ops.reshape(seen, (*ops.shape(seen)[:-2], self.dim))
-        return self.output_projection(seen), weights
+        return self.output_projection(seen)
 
     def _split(self, vectors):
         """[..., T, dim] → [..., heads, T, dim / heads]."""

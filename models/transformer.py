@@ -144,13 +144,11 @@ class DecoderBlock(Block):
         """
 
         def look_back(vectors):
+            if written is not None:
+                return self.self_attention.look_back(vectors, written, position, own)
+            steps = ops.arange(ops.shape(vectors)[1])
             keys_values = self.self_attention.keys_values(vectors)
-            if written is None:
-                steps = ops.arange(ops.shape(vectors)[1])
-                return self.self_attention(vectors, *keys_values, steps <= steps[:, None])
-            pairs = zip(written, keys_values, strict=True)
-            updated = tuple(_with_next(old, position, new) for old, new in pairs)
-            return self.self_attention.look_back(vectors, *updated, own), updated
+            return self.self_attention(vectors, *keys_values, steps <= steps[:, None])
 
         def look_at_source(vectors):
             return self.cross_attention(vectors, *read, mask[:, None, None])
@@ -159,16 +157,6 @@ class DecoderBlock(Block):
         vectors, weights = self._residual(self.norms[1], vectors, look_at_source, training)
         vectors = self._residual(self.norms[2], vectors, self._feed_forward, training)[0]
         return vectors, written, weights
-
-
-def _with_next(sequence, position, vectors):
-    """[B, heads, R, length, size] with [B, heads, R, size] in place of one position's."""
-    length, size = sequence.shape[-2:]
-    flat = ops.reshape(sequence, (-1, length, size))
-    row = ops.arange(ops.shape(flat)[0], dtype="int32")
-    here = ops.stack([row, ops.zeros_like(row) + position], axis=1)
-    updated = ops.scatter_update(flat, here, ops.reshape(vectors, (-1, size)))
-    return ops.reshape(updated, ops.shape(sequence))
 
 
 class TransformerDecoder(keras.Model):

@@ -32,6 +32,8 @@ from models.layers.reserved_tokens import PADDING
 
 Normalization = Literal["post", "pre"]
 EPSILON = 1e-6
+# For no more hypotheses than these XLA takes longer to turn the table of the last layer round than
+# to multiply with it.
 FEW_ROWS = 16
 
 
@@ -209,7 +211,7 @@ class TransformerDecoder(keras.Model):
         for block in self.decoder:
             read = block.cross_attention.keys_values(memory["values"])
             vectors, _, _ = block(vectors, read, memory["mask"], training=training)
-        return self._logits(vectors)
+        return _product(*self._factors(vectors))
 
     def encode(self, features: dict, training=False) -> dict:
         """What is read → ``mask`` [B, S], false at padding, and ``values`` [B, S, dim]."""
@@ -224,8 +226,10 @@ class TransformerDecoder(keras.Model):
             length: the largest number of tokens that will be decoded.
 
         Returns:
-            A dict of tensors. All under ``memory`` stays as it is from step to step; all else is
-            [B, R, ...] and belongs to the hypotheses.
+            A dict of tensors. ``memory`` is common to a source's hypotheses: what has been read,
+            and what has been written in each of R places. ``places`` [B, R, length] says where
+            each hypothesis stood at each position, -1 where it has not been yet: so hypotheses
+            move, but not what they have written.
         """
         read = tuple(block.cross_attention.keys_values(memory["values"]) for block in self.decoder)
         batch = ops.shape(memory["mask"])[0]
@@ -266,12 +270,9 @@ class TransformerDecoder(keras.Model):
             written.append(past_and_present)
             attention.append(weights)
         aligned = ops.mean(attention[max(len(attention) - 2, 0)], axis=1)
-        batch, rows = ops.shape(tokens)
-        logits = ops.cond(
-            batch * rows <= FEW_ROWS,
-            lambda: self._logits_of_few(vectors),
-            lambda: self._logits(vectors),
-        )
+        factors = self._factors(vectors)
+        few = ops.shape(tokens)[0] * rows <= FEW_ROWS
+        logits = ops.cond(few, lambda: _product_of_few(*factors), lambda: _product(*factors))
         memory = {**memory, "written": tuple(written)}
         return logits, {"memory": memory, "places": places}, aligned
 
@@ -280,21 +281,25 @@ class TransformerDecoder(keras.Model):
         vectors = embedding(tokens) * self.dim**0.5
         return vectors + ops.cast(sinusoidal_positions(positions, self.dim), vectors.dtype)
 
-    def _logits(self, vectors):
-        vectors = self.decoder_norm(vectors)
-        table = ops.cast(self.target_embedding.embeddings, "float32")
-        return ops.matmul(ops.cast(vectors, "float32"), ops.transpose(table))
-
-    def _logits_of_few(self, vectors):
-        """The same: what is turned round is not the table, but vectors and logits."""
-        vectors = ops.cast(self.decoder_norm(vectors), "float32")
-        table = ops.cast(self.target_embedding.embeddings, "float32")
-        turned = ops.matmul(table, ops.transpose(ops.reshape(vectors, (-1, self.dim))))
-        turned = ops.reshape(turned, (table.shape[0], *ops.shape(vectors)[:2]))
-        return ops.transpose(turned, (1, 2, 0))
+    def _factors(self, vectors):
+        """What the logits are a product of: [B, T, dim] and the table [V, dim], in float32."""
+        table = self.target_embedding.embeddings
+        return ops.cast(self.decoder_norm(vectors), "float32"), ops.cast(table, "float32")
 
     def get_config(self):
         return {**super().get_config(), **self.options}
+
+
+def _product(vectors, table):
+    """[B, T, dim] and [V, dim] → [B, T, V]."""
+    return ops.matmul(vectors, ops.transpose(table))
+
+
+def _product_of_few(vectors, table):
+    """The same: vectors and logits are turned round instead of the table."""
+    batch, length, dim = ops.shape(vectors)
+    logits = ops.matmul(table, ops.transpose(ops.reshape(vectors, (-1, dim))))
+    return ops.transpose(ops.reshape(logits, (table.shape[0], batch, length)), (1, 2, 0))
 
 
 def last_norm(normalization: Normalization, name: str) -> keras.layers.Layer:

@@ -98,9 +98,8 @@ class MultiHeadAttention(keras.layers.Layer):
     def keys_values(self, sequence) -> tuple:
         """[..., S, dim] → keys [..., heads, dim / heads, S], as products with queries take them,
         and values [..., heads, S, dim / heads]."""
-        return ops.swapaxes(self._split(self.key(sequence)), -2, -1), self._split(
-            self.value(sequence)
-        )
+        keys, values = self._split(self.key(sequence)), self._split(self.value(sequence))
+        return ops.swapaxes(keys, -2, -1), values
 
     def call(self, queries, keys, values, mask):
         """Looks at the sequence once for each query.
@@ -140,7 +139,7 @@ class MultiHeadAttention(keras.layers.Layer):
         )
         batch, heads, rows, length, size = ops.shape(keys)
         flat = (batch, heads, rows * length, size)
-        # So, not the other way about, the longer factor is read as it lies.
+        # The longer factor first: it is read as it lies.
         products = ops.matmul(ops.reshape(keys, flat), ops.swapaxes(queries, -2, -1))
         products = ops.reshape(self._scaled(products), (batch, heads, rows, length, rows))
         products = ops.where(own[:, None], ops.transpose(products, (0, 1, 4, 2, 3)), MASKED)

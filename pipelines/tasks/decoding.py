@@ -20,8 +20,8 @@ A model is known by three methods alone:
 - ``encode(features) -> memory``: a dict of what it has read, batch first; its ``mask`` [B, S] is
   true at the S positions that attention may look at.
 - ``start(memory, rows, length) -> state``: before the first of at most ``length`` tokens, with
-  ``rows`` hypotheses of each source. ``state["memory"]`` stays as it is, and is not repeated for
-  each hypothesis; all other tensors are [B, rows, ...] and move with their hypotheses.
+  ``rows`` hypotheses of each source. ``state["memory"]`` is common to these, neither repeated nor
+  moved; all other tensors are [B, rows, ...] and move with their hypotheses.
 - ``step(tokens, position, state) -> logits, state, attention``: reads the previous tokens
   [B, rows] and gives the logits [B, rows, V] of the next, and [B, rows, S] attention.
 

@@ -33,6 +33,9 @@ from models.layers.reserved_tokens import PADDING
 
 Normalization = Literal["post", "pre"]
 EPSILON = 1e-6
+# For no more hypotheses than these XLA takes longer to turn the table of the last layer round than
+# to multiply with it.
+FEW_ROWS = 16
 
 
 class Block(keras.layers.Layer):
@@ -114,7 +117,7 @@ class DecoderBlock(Block):
 
     attentions = ("self_attention", "cross_attention")
 
-    def call(self, vectors, read, mask, written=None, position=None, training=False):
+    def call(self, vectors, read, mask, written=None, position=None, own=None, training=False):
         """All positions at once, or the next one of several hypotheses.
 
         Args:
@@ -122,9 +125,10 @@ class DecoderBlock(Block):
                 hypotheses.
             read: keys and values of the source, of ``cross_attention``.
             mask: [B, S], false at the source's padding.
-            written: none; or the keys and values [B, R, heads, length, dim / heads] of the
-                positions before.
+            written: none; or the keys and values [B, heads, R, length, dim / heads] of what stood
+                in each of R places at the positions before.
             position: scalar, which position it is.
+            own: [B, R, R, length], where each hypothesis stood at each position, this one included.
             training: as everywhere in Keras.
 
         Returns:
@@ -133,18 +137,11 @@ class DecoderBlock(Block):
         """
 
         def look_back(vectors):
-            if written is None:
-                steps = ops.arange(ops.shape(vectors)[1])
-                keys_values = self.self_attention.keys_values(vectors)
-                return self.self_attention(vectors, *keys_values, steps <= steps[:, None])
-            vectors = vectors[:, :, None]
-            keys_values = tuple(
-                _with_next(old, position, new)
-                for old, new in zip(written, self.self_attention.keys_values(vectors), strict=True)
-            )
-            past = ops.arange(keys_values[0].shape[-2]) <= position
-            seen, _ = self.self_attention(vectors, *keys_values, past)
-            return seen[:, :, 0], keys_values
+            if written is not None:
+                return self.self_attention.look_back(vectors, written, position, own)
+            steps = ops.arange(ops.shape(vectors)[1])
+            keys_values = self.self_attention.keys_values(vectors)
+            return self.self_attention(vectors, *keys_values, steps <= steps[:, None])
 
         def look_at_source(vectors):
             return self.cross_attention(vectors, *read, mask[:, None, None])
@@ -153,16 +150,6 @@ class DecoderBlock(Block):
         vectors, weights = self._residual(self.norms[1], vectors, look_at_source, training)
         vectors = self._residual(self.norms[2], vectors, self._feed_forward, training)[0]
         return vectors, written, weights
-
-
-def _with_next(sequence, position, vectors):
-    """[B, R, heads, length, size] with [B, R, heads, 1, size] in place of one position's."""
-    length, size = sequence.shape[-2:]
-    flat = ops.reshape(sequence, (-1, length, size))
-    row = ops.arange(ops.shape(flat)[0], dtype="int32")
-    here = ops.stack([row, ops.zeros_like(row) + position], axis=1)
-    updated = ops.scatter_update(flat, here, ops.reshape(vectors, (-1, size)))
-    return ops.reshape(updated, ops.shape(sequence))
 
 
 class TransformerDecoder(RemadeModel):
@@ -215,7 +202,7 @@ class TransformerDecoder(RemadeModel):
         for block in self.decoder:
             read = block.cross_attention.keys_values(memory["values"])
             vectors, _, _ = block(vectors, read, memory["mask"], training=training)
-        return self._logits(vectors)
+        return _product(*self._factors(vectors))
 
     def encode(self, features: dict, training=False) -> dict:
         """What is read → ``mask`` [B, S], false at padding, and ``values`` [B, S, dim]."""
@@ -230,15 +217,21 @@ class TransformerDecoder(RemadeModel):
             length: the largest number of tokens that will be decoded.
 
         Returns:
-            A dict of tensors. All under ``memory`` stays as it is from step to step; all else is
-            [B, R, ...] and belongs to the hypotheses.
+            A dict of tensors. ``memory`` is common to a source's hypotheses: what has been read,
+            and what has been written in each of R places. ``places`` [B, R, length] says where
+            each hypothesis stood at each position, -1 where it has not been yet: so hypotheses
+            move, but not what they have written.
         """
         read = tuple(block.cross_attention.keys_values(memory["values"]) for block in self.decoder)
-        shape = (ops.shape(memory["mask"])[0], rows, self.heads, length, self.dim // self.heads)
+        batch = ops.shape(memory["mask"])[0]
+        shape = (batch, self.heads, rows, length, self.dim // self.heads)
         written = tuple(
             tuple(ops.zeros(shape, self.compute_dtype) for _ in range(2)) for _ in self.decoder
         )
-        return {"memory": {"mask": memory["mask"], "read": read}, "written": written}
+        return {
+            "memory": {"mask": memory["mask"], "read": read, "written": written},
+            "places": ops.full((batch, rows, length), -1, "int32"),
+        }
 
     def step(self, tokens, position, state: dict):
         """Reads the previous tokens and predicts the next ones.
@@ -255,25 +248,46 @@ class TransformerDecoder(RemadeModel):
         """
         memory = state["memory"]
         vectors = self._embed(self.target_embedding, tokens, position)
+        rows, length = state["places"].shape[1:]
+        place = ops.arange(rows, dtype="int32")[:, None]
+        now = ops.equal(ops.arange(length, dtype="int32"), position)
+        places = ops.where(now, place, state["places"])
+        own = ops.equal(places[:, :, None], place)
         written, attention = [], []
-        for block, read, past in zip(self.decoder, memory["read"], state["written"], strict=True):
+        for block, read, past in zip(self.decoder, memory["read"], memory["written"], strict=True):
             vectors, past_and_present, weights = block(
-                vectors, read, memory["mask"], written=past, position=position
+                vectors, read, memory["mask"], written=past, position=position, own=own
             )
             written.append(past_and_present)
             attention.append(weights)
         aligned = ops.mean(attention[max(len(attention) - 2, 0)], axis=1)
-        return self._logits(vectors), {**state, "written": tuple(written)}, aligned
+        factors = self._factors(vectors)
+        few = ops.shape(tokens)[0] * rows <= FEW_ROWS
+        logits = ops.cond(few, lambda: _product_of_few(*factors), lambda: _product(*factors))
+        memory = {**memory, "written": tuple(written)}
+        return logits, {"memory": memory, "places": places}, aligned
 
     def _embed(self, embedding, tokens, positions):
         """[B, T] ids and positions that broadcast to them → [B, T, dim]."""
         vectors = embedding(tokens) * self.dim**0.5
         return vectors + ops.cast(sinusoidal_positions(positions, self.dim), vectors.dtype)
 
-    def _logits(self, vectors):
-        vectors = self.decoder_norm(vectors)
-        table = ops.cast(self.target_embedding.embeddings, "float32")
-        return ops.matmul(ops.cast(vectors, "float32"), ops.transpose(table))
+    def _factors(self, vectors):
+        """What the logits are a product of: [B, T, dim] and the table [V, dim], in float32."""
+        table = self.target_embedding.embeddings
+        return ops.cast(self.decoder_norm(vectors), "float32"), ops.cast(table, "float32")
+
+
+def _product(vectors, table):
+    """[B, T, dim] and [V, dim] → [B, T, V]."""
+    return ops.matmul(vectors, ops.transpose(table))
+
+
+def _product_of_few(vectors, table):
+    """The same: vectors and logits are turned round instead of the table."""
+    batch, length, dim = ops.shape(vectors)
+    logits = ops.matmul(table, ops.transpose(ops.reshape(vectors, (-1, dim))))
+    return ops.transpose(ops.reshape(logits, (table.shape[0], batch, length)), (1, 2, 0))
 
 
 def last_norm(normalization: Normalization, name: str) -> keras.layers.Layer:

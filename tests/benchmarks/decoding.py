@@ -1,14 +1,19 @@
 """Target tokens a second of beam search, ours compiled as it is exported, beside its peers.
 
 The model is the tiny Transformer with a vocabulary of 8,000 and random weights, changed so that
-nothing ends an answer: all write as many tokens. The beam's width is 4. Peers:
+nothing ends an answer: all write as many tokens. The beam's width is 4. Ours and CTranslate2 run in
+processes of their own, on one thread or on all, whatever is faster for each. Peers:
 
 - a plain Keras loop that computes the whole prefix anew for each token;
 - KerasHub's beam search over its own cached decoder of the same size;
-- CTranslate2 in float32 with the same weights, converted here, on one thread or on all.
+- CTranslate2 in float32 with the same weights, converted here.
 
 What a new shape costs to compile is left out on all sides; the last comparison is ours with itself,
 source and answers twice as long.
+
+    python -m tests.benchmarks.decoding THREADS LENGTH < SOURCES
+
+is the process of ours: it answers as ``peers/ctranslate2_beam.py`` does, but without tokens.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ import functools
 import json
 import pathlib
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -52,21 +58,27 @@ Decoder = Callable[[np.ndarray], float]  # sources [B, S] → seconds
 def measure(quick: bool) -> list[Comparison]:
     pairs = 2 if quick else 12
     model = never_ending_model()
-    ours = decoder(model, LENGTH)
     comparisons = []
-    with tempfile.TemporaryDirectory() as folder:
-        weights = pathlib.Path(folder, "weights.npz")
+    with contextlib.ExitStack() as stack:
+        weights = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()), "weights.npz")
         write_weights(model, weights)
+        start = functools.partial(on_each_count_of_threads, stack)
+        ours, ours_long = (start(sys.executable, "-m", __name__, length=n * LENGTH) for n in (1, 2))
+        ctranslate2 = start(
+            PEER_PYTHON, PEERS / "ctranslate2_beam.py", weights, BEAM, length=LENGTH
+        )
         for batch in BATCHES:
             sources = random_sources(batch, LENGTH)
+            short = fastest(ours, sources)
+            long = fastest(ours_long, random_sources(batch, 2 * LENGTH))
             loop = functools.partial(keras_loop, model, length=LENGTH)
-            comparisons.append(compare("a Keras loop", ours, loop, sources, pairs // 2, 5.0))
+            comparisons.append(compare("a Keras loop", short, loop, sources, pairs // 2, 5.0))
             with kerashub(model) as peer:
-                comparisons.append(compare("KerasHub", ours, peer, sources, pairs, 2.0))
+                comparisons.append(compare("KerasHub", short, peer, sources, pairs, 2.0))
             target = 1.0 if batch == 1 else 0.8
-            with fastest_ctranslate2(weights, sources) as peer:
-                comparisons.append(compare("CTranslate2", ours, peer, sources, pairs, target))
-            comparisons.append(compare_lengths(ours, decoder(model, 2 * LENGTH), batch, pairs))
+            peer = fastest(ctranslate2, sources)
+            comparisons.append(compare("CTranslate2", short, peer, sources, pairs, target))
+            comparisons.append(compare_lengths(short, long, batch, pairs))
     return comparisons
 
 
@@ -114,9 +126,9 @@ def never_ending_model() -> keras.Model:
     """
     keras.utils.set_random_seed(0)
     model = transformer_tiny(VOCABULARY, VOCABULARY, dropout=0.0, normalization="pre")
-    scale, shift = (weight.numpy() for weight in model.last_norms[1].weights)
+    scale, shift = (weight.numpy() for weight in model.decoder_norm.weights)
     scale[0], shift[0] = 0, 1
-    model.last_norms[1].set_weights([scale, shift])
+    model.decoder_norm.set_weights([scale, shift])
     (table,) = model.target_embedding.get_weights()
     table[:, 0] = 0
     table[[PADDING, BEGIN, END], 0] = -1000
@@ -187,12 +199,12 @@ def write_weights(model: keras.Model, file: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def asked(script: str, *words: object) -> Iterator[Callable[[np.ndarray], object]]:
-    """A peer's process, which answers a line of JSON to each batch of sources."""
-    if not PEER_PYTHON.exists():
-        raise UserError(f"no {PEER_PYTHON} to run {script}; make bench sets it up")
+def asked(*words: object) -> Iterator[Callable[[np.ndarray], object]]:
+    """A process that answers a line of JSON to each batch of sources."""
+    if PEER_PYTHON in words and not PEER_PYTHON.exists():
+        raise UserError(f"no {PEER_PYTHON} to run the peers; make bench sets it up")
     process = subprocess.Popen(
-        [str(word) for word in (PEER_PYTHON, PEERS / script, *words)],
+        [str(word) for word in words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -213,25 +225,41 @@ def asked(script: str, *words: object) -> Iterator[Callable[[np.ndarray], object
 def kerashub(model: keras.Model) -> Iterator[Decoder]:
     options = model.options
     sizes = [options[name] for name in ("layers", "heads", "dim", "hidden_dim")]
-    with asked("kerashub_beam.py", VOCABULARY, *sizes, BEAM, LENGTH) as ask:
+    script = PEERS / "kerashub_beam.py"
+    with asked(PEER_PYTHON, script, VOCABULARY, *sizes, BEAM, LENGTH) as ask:
         yield ask
 
 
-@contextlib.contextmanager
-def fastest_ctranslate2(weights: pathlib.Path, sources: np.ndarray) -> Iterator[Decoder]:
-    """On as many threads as are faster: one, or one for each processor."""
-    with contextlib.ExitStack() as stack:
-        peers = {
-            threads: stack.enter_context(
-                asked("ctranslate2_beam.py", weights, threads, BEAM, LENGTH)
-            )
-            for threads in (1, processors())
-        }
+def on_each_count_of_threads(
+    stack: contextlib.ExitStack, *words: object, length: int
+) -> list[Decoder]:
+    """A process on one thread and one on as many as there are processors."""
 
-        def seconds(threads: int, sources: np.ndarray) -> float:
-            answer = peers[threads](sources)
-            assert all(len(tokens) == LENGTH for tokens in answer["tokens"])
-            return answer["seconds"]
+    def seconds(ask: Callable[[np.ndarray], object], sources: np.ndarray) -> float:
+        answer = ask(sources)
+        assert answer["lengths"] == [length] * len(sources)
+        return answer["seconds"]
 
-        fastest = min(peers, key=lambda threads: min(seconds(threads, sources) for _ in range(4)))
-        yield functools.partial(seconds, fastest)
+    counts = (1, processors())
+    asks = [stack.enter_context(asked(*words, count, length)) for count in counts]
+    return [functools.partial(seconds, ask) for ask in asks]
+
+
+def fastest(decoders: list[Decoder], sources: np.ndarray) -> Decoder:
+    """The first answer of each is not looked at: it compiles."""
+    for decode in decoders:
+        decode(sources)
+    return min(decoders, key=lambda decode: min(decode(sources) for _ in range(4)))
+
+
+def main(threads: int, length: int) -> None:
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    decode = decoder(never_ending_model(), length)
+    for line in sys.stdin:
+        sources = np.array(json.loads(line), "int32")
+        answer = {"seconds": decode(sources), "lengths": [length] * len(sources)}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

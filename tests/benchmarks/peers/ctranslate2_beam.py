@@ -1,10 +1,10 @@
 """CTranslate2 decoding with the weights of a ``transformer_tiny`` of ours, in float32.
 
-    python ctranslate2_beam.py WEIGHTS THREADS BEAM LENGTH < SOURCES
+    python ctranslate2_beam.py WEIGHTS BEAM THREADS LENGTH < SOURCES
 
 WEIGHTS is an .npz file: the variables by their path, the table of ``positions``, and ``heads``.
 Each line of the input is a JSON list of sources (token ids, the end token last); the answer is a
-JSON object: the ``seconds`` it took, and the ``tokens`` of the best answer to each, at most LENGTH.
+JSON object: the ``seconds`` it took, and the ``lengths`` of the best answers, at most LENGTH.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _project(spec, weights, path: str, *names: str) -> None:
     spec.weight = np.concatenate([weights[f"{path}/{name}/kernel"].T for name in names])
 
 
-def main(file: str, threads: int, beam: int, length: int) -> None:
+def main(file: str, beam: int, threads: int, length: int) -> None:
     spec = specification(dict(np.load(file)))
     spec.validate()
     spec.optimize()
@@ -92,8 +92,7 @@ def translate(translator, sources: list[list[int]], beam: int, length: int) -> d
         max_decoding_length=length,
     )
     seconds = time.perf_counter() - began
-    best = [result.hypotheses[0] for result in results]
-    return {"seconds": seconds, "tokens": [[int(token) for token in text] for text in best]}
+    return {"seconds": seconds, "lengths": [len(result.hypotheses[0]) for result in results]}
 
 
 if __name__ == "__main__":

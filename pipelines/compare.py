@@ -65,7 +65,7 @@ def compare(paths: list[str], split: str) -> Table:
         for run, rows in zip(runs, answered, strict=True)
     ]
     for name in runs[0].scores[split]:
-        if name not in (*measured[0], "intervals"):
+        if name not in (*measured[0], "intervals", "baselines"):
             values = [run.scores[split].get(name) for run in runs]
             table.add_row(name, *("-" if value is None else f"{value:.4g}" for value in values))
     for name, first in measured[0].items():

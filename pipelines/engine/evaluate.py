@@ -15,7 +15,13 @@ from rich.progress import track
 
 from pipelines.engine.answers import OpenRun
 from pipelines.engine.application import UserError, choose
-from pipelines.engine.data import evaluation_batches, raw_batches, readable, training_views
+from pipelines.engine.data import (
+    Examples,
+    evaluation_batches,
+    raw_batches,
+    readable,
+    training_views,
+)
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.engine.report import write_joint_report, write_report
 from pipelines.engine.run import write_text
@@ -58,8 +64,10 @@ def evaluate(
         assessed = opened.task.assess(opened.model, inputs, batch["target"])
         return opened.preprocessor.answer(response, batch["example"]) | assessed
 
+    evaluation = _compared(opened, split, batches, answer)
     evaluation = dataclasses.replace(
-        _compared(opened, split, batches, answer),
+        evaluation,
+        baselines=_baselines(opened, evaluation.examples),
         training_views=functools.partial(training_views, opened.assembly),
         look_inside=look_inside,
     )
@@ -156,6 +164,23 @@ def _compared(
     )
 
 
+def _baselines(opened: OpenRun, examples: dict[str, list]) -> dict[str, dict[str, float]]:
+    """The figures of the application's baselines, fitted on the whole training split."""
+    if not opened.application.baselines:
+        return {}
+    training = Examples.read(opened.assembly.source, opened.preprocessor, "train")
+    raw = {name: tf.constant(np.array(values)) for name, values in examples.items()}
+    features = opened.preprocessor.features(raw)
+    answers = {
+        name: opened.preprocessor.answer(baseline(opened.preprocessor, training, features), raw)
+        for name, baseline in opened.application.baselines.items()
+    }
+    return {
+        name: opened.task.scores({k: list(v.numpy()) for k, v in found.items()}, examples).values
+        for name, found in answers.items()
+    }
+
+
 def _extend(columns: dict[str, list], batch: dict[str, tf.Tensor]) -> None:
     for name, values in batch.items():
         columns.setdefault(name, []).extend(values.numpy())
@@ -173,9 +198,10 @@ def _record(opened: OpenRun, name: str, evaluation: Evaluation) -> None:
     write_text(folder / f"{name}.jsonl", "\n".join(lines) + "\n")
     scores = evaluation.scores
     intervals = {figure: summed.interval() for figure, summed in scores.summed.items()}
-    opened.run.write_scores(
-        name, scores.values | {"examples": len(scores.errors), "intervals": intervals}
-    )
+    about = {"examples": len(scores.errors), "intervals": intervals}
+    if evaluation.baselines:
+        about["baselines"] = evaluation.baselines
+    opened.run.write_scores(name, scores.values | about)
 
 
 def _row(columns: dict[str, list], index: int) -> dict[str, Any]:
@@ -191,4 +217,6 @@ def plain(value: Any) -> Any:
         return value.decode("utf-8", "replace")
     if isinstance(value, np.ndarray):
         return [plain(item) for item in value]
+    if isinstance(value, np.floating) and np.isnan(value):  # JSON has no such number
+        return None
     return value.item() if isinstance(value, np.generic) else value

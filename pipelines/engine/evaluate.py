@@ -176,7 +176,7 @@ def _baselines(opened: OpenRun, examples: dict[str, list]) -> dict[str, dict[str
         for name, baseline in opened.application.baselines.items()
     }
     return {
-        name: opened.task.scores({k: list(v.numpy()) for k, v in found.items()}, examples).values
+        name: opened.task.scores({k: list(np.asarray(v)) for k, v in found.items()}, examples).values
         for name, found in answers.items()
     }
 

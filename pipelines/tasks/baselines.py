@@ -33,13 +33,17 @@ def gradient_boosting(
         features: of the examples to answer.
     """
     from sklearn.ensemble import HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits
 
     sizes = [len(values) for values in preprocessor.learned["categories"].values()]
     first = len(preprocessor.learned["mean"])
     categorical = [first + place for place, n in enumerate(sizes) if n <= MOST_CATEGORIES]
     trees = HistGradientBoostingRegressor(categorical_features=categorical, random_state=0)
-    trees.fit(_as_they_are(training.columns["features"]), _target(training))
-    return {"value": trees.predict(_as_they_are(features)).astype("float32")}
+    # Its threads wait for each other busily: beside other work two are a hundred times slower.
+    with threadpool_limits(1, "openmp"):
+        trees.fit(_as_they_are(training.columns["features"]), _target(training))
+        value = trees.predict(_as_they_are(features))
+    return {"value": value.astype("float32")}
 
 
 def linear_regression(

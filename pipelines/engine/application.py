@@ -30,6 +30,11 @@ def choose(kind: str, name: str, allowed: Iterable[str]) -> str:
     raise UserError(f"unknown {kind} {name!r}; there is: {', '.join(near)}")
 
 
+def listed(names: str | None) -> list[str]:
+    """Names that an option separates by commas."""
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a model is fitted. Every field is an option of the same name on the command line.

@@ -25,6 +25,7 @@ from pipelines.engine.data import (
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.engine.report import write_joint_report, write_report
 from pipelines.engine.run import write_text
+from pipelines.tasks.examples import by_example
 from pipelines.tasks.task import Evaluation
 
 LONGEST_NAME = 160  # characters of a list of runs in the name of a file
@@ -171,14 +172,12 @@ def _baselines(opened: OpenRun, examples: dict[str, list]) -> dict[str, dict[str
     training = Examples.read(opened.assembly.source, opened.preprocessor, "train")
     raw = {name: tf.constant(np.array(values)) for name, values in examples.items()}
     features = opened.preprocessor.features(raw)
-    answers = {
-        name: opened.preprocessor.answer(baseline(opened.preprocessor, training, features), raw)
-        for name, baseline in opened.application.baselines.items()
-    }
-    return {
-        name: opened.task.scores({k: list(np.asarray(v)) for k, v in found.items()}, examples).values
-        for name, found in answers.items()
-    }
+    figures = {}
+    for name, baseline in opened.application.baselines.items():
+        response = baseline(opened.preprocessor, training, features)
+        answers = by_example(opened.preprocessor.answer(response, raw))
+        figures[name] = opened.task.scores(answers, examples).values
+    return figures
 
 
 def _extend(columns: dict[str, list], batch: dict[str, tf.Tensor]) -> None:

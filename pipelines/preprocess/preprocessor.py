@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
-from typing import ClassVar
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from pipelines.engine.application import UserError
 from pipelines.engine.lazy import tensorflow as tf
@@ -21,11 +22,13 @@ class Preprocessor:
         supplies: names of the builder arguments that ``model_arguments`` returns.
         encoded: raw inputs that are encoded pictures or sound, too large for tables of answers.
         labels: the classes by their indices, where answers are classes.
+        missing: inputs that may be left out where people type them, and what then stands for them.
     """
 
     supplies: ClassVar[tuple[str, ...]] = ()
     encoded: ClassVar[tuple[str, ...]] = ()
     labels: Sequence[str] = ()
+    missing: Mapping[str, Any] = types.MappingProxyType({})
 
     def fit(self, dataset: tf.data.Dataset) -> None:
         """Learns vocabulary, mean and variance … from the raw batches of the training split."""

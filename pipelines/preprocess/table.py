@@ -25,7 +25,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from pipelines.engine.application import UserError, choose
+from pipelines.engine.application import UserError, choose, listed
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.preprocess.checks import checked
 from pipelines.preprocess.labels import class_indices, named_classes, sort_labels
@@ -70,7 +70,7 @@ class TablePreprocessor(Preprocessor):
         self.pieces = pieces
         self.minimum_count = minimum_count
         self.maximum_categories = maximum_categories
-        self.dates = None if dates is None else [name.strip() for name in dates.split(",")]
+        self.dates = None if dates is None else listed(dates)
         self.learned: dict = {}
 
     def fit(self, dataset: tf.data.Dataset) -> None:
@@ -161,11 +161,17 @@ class TablePreprocessor(Preprocessor):
             "numbers": self.learned["numbers"],
             "dates": self.learned["dates"],
             "categories": [f"{name} ({len(values)})" for name, values in categories],
-            "left out, without a frequent value": self.learned["ignored"],
+            "left out, having no two frequent values:": self.learned["ignored"],
         }
-        return "; ".join(
-            f"{len(names)} {kind}: {', '.join(names)}" for kind, names in said.items() if names
-        )
+        return "; ".join(f"{kind} {', '.join(names)}" for kind, names in said.items() if names)
+
+    @property
+    def missing(self) -> dict[str, float | str]:
+        """What a client sends for each column where its value is missing."""
+        return {
+            name: math.nan if spec.dtype == tf.float32 else ""
+            for name, spec in self.signature.items()
+        }
 
     @property
     def signature(self) -> dict[str, tf.TensorSpec]:

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipelines.engine.application import UserError, choose
+from pipelines.engine.application import UserError, choose, listed
 from pipelines.sources.files import accept, data_path
 from pipelines.sources.splits import complete, split_in_name
 from pipelines.sources.table import Table
@@ -284,11 +284,6 @@ class Rows:
                 else:
                     if any(cells):
                         yield line, cells
-
-
-def listed(names: str | None) -> list[str]:
-    """Names that an option separates by commas."""
-    return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
 def as_name(cell: str) -> str:

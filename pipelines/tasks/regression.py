@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from pipelines.engine.bootstrap import SummedFigure, mean
+from pipelines.tasks.column_importance import draw_importance
 from pipelines.tasks.task import Evaluation, Figure, Scores, Task
 
 
@@ -61,12 +62,13 @@ class Regression(Task):
         return Scores(values, "absolute error, in the target's unit", np.abs(errors), summed)
 
     def figures(self, evaluation: Evaluation, folder: pathlib.Path) -> list[Figure]:
-        """Answers against the truth, and what is left between them."""
+        """Answers against the truth, what is left between them, and which columns matter."""
         truth = np.array(evaluation.examples["target"], float)
         given = np.array(evaluation.answers["value"], float)
         return [
             draw_answers(truth, given, evaluation, folder),
             draw_residuals(truth, given, folder),
+            draw_importance(self, evaluation, folder),
         ]
 
 

@@ -1,6 +1,18 @@
-"""Classification of rows of a table: columns in, the most probable labels out.
+"""Classification of the rows of a table: columns in, the most probable labels out.
 
-python -m pipelines.tabular_classification
+    python -m pipelines.tabular_classification
+    python -m pipelines.tabular_classification --dataset wine --architecture softmax_regression
+    python -m pipelines.tabular_classification --dataset csv --data_dir FILE --source.target COLUMN
+
+The first reads the breast tumours that come with scikit-learn, as ``iris`` and ``wine`` do; any CSV
+file with a header is read as in ``pipelines.house_prices``. What scikit-learn's logistic regression
+makes of the same split is printed beside the score of the run.
+
+The knobs of the networks are ``--model.activation``, ``initialization``, ``l1``, ``l2``,
+``dropout`` and ``batch_normalization`` (``models/fully_connected.py``).
+
+Served: a named input [batch] for each column, a float or a string, NaN or empty where the value is
+missing → ``labels`` and ``probabilities`` [batch, k], k = min(5, classes).
 """
 
 from __future__ import annotations

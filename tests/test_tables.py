@@ -14,6 +14,7 @@ import tensorflow as tf
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from models.fully_connected import deep_network, logistic_regression, perceptron
+from pipelines import predict
 from pipelines.engine.application import UserError
 from pipelines.preprocess.table import LabelTable, NumberTable
 from pipelines.sources.csv_files import CsvFiles, LabelledCsvFiles
@@ -424,3 +425,50 @@ def test_baselines_stand_beside_the_run(command, tmp_path):
         assert f" {name} |" in report
         assert beside[name]["r2"] > 0.8
     assert "columns: numbers size, bedrooms, wealth; categories zip_code (12)" in result.out
+
+
+def test_predict_reads_columns_or_a_csv_file(command, smoke_run, tmp_path):
+    folder = smoke_run("house_prices")
+    (tmp_path / "new.csv").write_text("size,zip_code,note\n90,02134,nice\n,NA,\n")
+    result = command(predict.main, folder, "--files", tmp_path / "new.csv")
+    rows = [line.split(",") for line in result.out.splitlines()[-3:]]
+    assert rows[0] == ["file", "price"]
+    assert rows[1][0] == f"{tmp_path / 'new.csv'}:2"
+    one = command(predict.main, folder, "--size", "90", "--zip_code", "02134", "--json")
+    assert json.loads(one.out.splitlines()[-1])["price"] == pytest.approx(float(rows[1][1]))
+    none = command(predict.main, folder, "--json")
+    assert json.loads(none.out.splitlines()[-1])["price"] == pytest.approx(float(rows[2][1]))
+    (tmp_path / "new.csv").write_text("size\nlarge\n")
+    wrong = command(predict.main, folder, "--files", tmp_path / "new.csv")
+    assert wrong.status == 2
+    assert "new.csv:2: size is 'large', which is no float32" in wrong.err
+    (tmp_path / "new.csv").write_text("length\n3\n")
+    other = command(predict.main, folder, "--files", tmp_path / "new.csv")
+    assert "names none of the columns size, bedrooms, wealth, zip_code" in other.err
+
+
+CALIFORNIA = ("--dataset", "csv", "--source.target", "median_house_value")
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_california_is_within_ten_percent_of_gradient_boosting(command, data_dir, tmp_path):
+    folder = data_dir / "california_housing"
+    options = (*CALIFORNIA, "--data_dir", folder, "--runs_dir", tmp_path, "--run", "gate")
+    assert command(train("house_prices"), *options).status == 0
+    scores = json.loads((tmp_path / "house_prices" / "gate" / "scores.json").read_text())["test"]
+    trees = scores["baselines"]["HistGradientBoostingRegressor"]
+    assert scores["rmse"] <= 51_785
+    assert scores["rmse"] <= 1.1 * trees["rmse"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", ["breast_cancer", "iris", "wine"])
+def test_networks_are_not_below_logistic_regression(dataset, command, tmp_path):
+    options = ("--dataset", dataset, "--runs_dir", tmp_path, "--run", "gate")
+    assert command(train("tabular_classification"), *options).status == 0
+    file = tmp_path / "tabular_classification" / "gate" / "scores.json"
+    scores = json.loads(file.read_text())["test"]
+    for figure, value in scores["baselines"]["LogisticRegression"].items():
+        if figure in ("accuracy", "macro_f1"):
+            assert scores[figure] >= value - 0.01

@@ -174,7 +174,7 @@ def logistic_regression(
             "softmax_regression parts any number"
         )
     unit = perceptron(num_features, 1, initialization=initialization, l1=l1, l2=l2)
-    return keras.Model(unit.inputs, ops.pad(unit.output, ((0, 0), (1, 0))))
+    return keras.Model({"columns": unit.inputs[0]}, ops.pad(unit.output, ((0, 0), (1, 0))))
 
 
 def softmax_regression(

@@ -6,7 +6,7 @@
 
 The first reads a generated town: size, bedrooms, zip code and wealth → price. The second reads any
 CSV file with a header. What its columns are taken for is printed and stands in the report;
-``--source.text``, ``--source.numbers``, ``--source.ignore`` and ``--preprocess.dates`` say otherwise.
+``--source.text``, ``--source.numbers``, ``--source.ignore`` and ``--preprocess.dates`` overrule it.
 Prices that span orders of magnitude: ``--preprocess.target_scale log``.
 
 What scikit-learn's gradient boosting (at its defaults) and linear regression make of the same split
@@ -32,7 +32,7 @@ application = Application(
     summary="the columns of a table → price",
     sources={
         "town": Variant(Town),
-        "csv": Variant(CsvFiles, recipe={"batch_size": 128}),
+        "csv": Variant(CsvFiles, recipe={"batch_size": 256, "learning_rate": 3e-3}),
     },
     preprocessor=NumberTable,
     arrange=arrange,

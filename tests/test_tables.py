@@ -383,7 +383,7 @@ def test_activations(name):
     model = perceptron(1, 1, (1,), activation=name)
     for layer in ("hidden_1", "output"):
         model.get_layer(layer).set_weights([np.ones((1, 1)), np.zeros(1)])
-    given = model(z[:, None].astype("float32")).numpy()[:, 0]
+    given = model({"columns": z[:, None].astype("float32")}).numpy()[:, 0]
     np.testing.assert_allclose(given, expected, rtol=1e-6)
 
 
@@ -398,7 +398,7 @@ def test_logistic_regression_is_the_sigmoid_of_one_unit():
     model.get_layer("output").set_weights([np.array([[1.0], [-2.0]]), np.array([0.5])])
     x = np.array([[0.3, 0.1], [-1.0, 2.0]], np.float32)
     z = x @ [1.0, -2.0] + 0.5
-    probabilities = tf.nn.softmax(model(x)).numpy()
+    probabilities = tf.nn.softmax(model({"columns": x})).numpy()
     np.testing.assert_allclose(probabilities[:, 1], 1 / (1 + np.exp(-z)), rtol=1e-5)
     with pytest.raises(ValueError, match="parts two classes, received num_classes=3"):
         logistic_regression(2, 3)

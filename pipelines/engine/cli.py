@@ -15,6 +15,7 @@ import keras
 
 from pipelines.engine.application import Application, UserError
 from pipelines.engine.assembly import Assembly, assemble
+from pipelines.engine.bootstrap import digits
 from pipelines.engine.configuration import Command, Configuration, parse
 from pipelines.engine.prepared import read_prepared, write_prepared
 from pipelines.engine.run import Run
@@ -214,5 +215,5 @@ def print_evaluation(name: str, evaluation: Evaluation) -> None:
     everything = {name: evaluation.scores.values}
     everything |= {f"{name}, {other}": values for other, values in evaluation.baselines.items()}
     for title, values in everything.items():
-        figures = ", ".join(f"{figure} {value:.4g}" for figure, value in values.items())
+        figures = ", ".join(f"{figure} {digits(value)}" for figure, value in values.items())
         print(f"{title}: {figures} ({len(evaluation.scores.errors):,} examples)")

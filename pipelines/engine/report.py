@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.engine.answers import OpenRun
+from pipelines.engine.bootstrap import digits
 from pipelines.engine.run import Run, replacing, write_text
 from pipelines.tasks.task import Evaluation, Figure, Task
 
@@ -92,7 +93,7 @@ def _table(scores: dict[str, Any]) -> list[str]:
     intervals = scores.get("intervals", {})
     for name, value in scores.items():
         if name not in ("examples", "intervals", "baselines"):
-            low_high = " – ".join(f"{bound:.4g}" for bound in intervals.get(name, []))
-            beside = "".join(f" {values[name]:.4g} |" for values in baselines.values())
-            lines.append(f"| {name} | {value:.4g} | {low_high} |{beside}")
+            low_high = " – ".join(digits(bound) for bound in intervals.get(name, []))
+            beside = "".join(f" {digits(values[name])} |" for values in baselines.values())
+            lines.append(f"| {name} | {digits(value)} | {low_high} |{beside}")
     return lines

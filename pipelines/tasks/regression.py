@@ -125,4 +125,4 @@ def draw_residuals(truth: np.ndarray, given: np.ndarray, folder: pathlib.Path) -
 
 
 def _opacity(points: np.ndarray) -> float:
-    return float(np.clip(300 / len(points), 0.15, 0.8))
+    return float(np.clip(600 / len(points), 0.3, 0.8))

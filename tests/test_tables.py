@@ -167,6 +167,12 @@ def test_a_name_that_two_columns_would_have_is_refused(tmp_path):
         CsvFiles(data_dir=str(tmp_path), target="Price").load("train")
 
 
+def test_a_name_that_the_fields_need_is_refused(tmp_path):
+    (tmp_path / "houses.csv").write_text("group,Price\n1,2\n")
+    with pytest.raises(UserError, match="'group' would be called group, which is taken"):
+        CsvFiles(data_dir=str(tmp_path), target="Price").load("train")
+
+
 def test_labels_are_text_even_if_they_are_numbers(tmp_path):
     source = LabelledCsvFiles(data_dir=write(tmp_path, *houses()), target="1st zip")
     assert source.fields["label"].dtype == tf.string

@@ -31,6 +31,7 @@ from pipelines.sources.table import Table
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "?")
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+TAKEN = ("split", "group", "target", "label")  # names of fields that are no columns
 ALMOST_ALL = 0.95  # of a column's values that are numbers: are the others slips?
 ROWS = 20_000  # that are read before they become arrays
 
@@ -94,7 +95,10 @@ class CsvFiles(Table):
         rows.read(names)
         if not rows.digests:
             raise UserError(f"{path}: no file has a usable row; {'; '.join(rows.skipped[:3])}")
-        split = np.array(complete(rows.official, rows.digests, held_out=self.held_out), "S")
+        # Each class in equal shares: a rare one shall not be missing in training.
+        strata = rows.column(self.truth).tolist() if self.truth == "label" else None
+        split = complete(rows.official, rows.digests, strata=strata, held_out=self.held_out)
+        split = np.array(split, "S")
         table = {"id": rows.column("id"), "split": split}
         usable = np.ones(len(split), bool)
         for name, header in names.items():
@@ -128,7 +132,7 @@ class CsvFiles(Table):
         for cell in header:
             if cell == target or cell in ignored or as_name(cell) in ("", "id"):
                 continue
-            if as_name(cell) in (*names, "split"):
+            if as_name(cell) in (*names, *TAKEN):
                 raise UserError(
                     f"column {cell!r} would be called {as_name(cell)}, which is taken; rename it, "
                     f"or leave it out with --source.ignore"

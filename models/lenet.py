@@ -24,6 +24,8 @@ average without parameters, the output is a softmax layer; 61,706 parameters.
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -128,6 +130,11 @@ class TableConvolution(layers.Layer):
         batch, height, width, _ = input_shape
         return batch, height - 4, width - 4, len(self.table)
 
+    @property
+    def multiply_adds(self) -> int:
+        height, width = self.output.shape[1:3]
+        return height * width * math.prod(self.weight.shape)
+
     def get_config(self):
         activation = keras.activations.serialize(self.activation)
         return {**super().get_config(), "table": self.table, "activation": activation}
@@ -158,6 +165,10 @@ class Subsampling(layers.Layer):
         batch, height, width, maps = input_shape
         return batch, height // 2, width // 2, maps
 
+    @property
+    def multiply_adds(self) -> int:
+        return math.prod(self.output.shape[1:])
+
     def get_config(self):
         activation = keras.activations.serialize(self.activation)
         return {**super().get_config(), "activation": activation}
@@ -177,6 +188,10 @@ class RadialBasis(layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape[0], self.num_classes
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.codes.size
 
     def get_config(self):
         return {**super().get_config(), "num_classes": self.num_classes}

@@ -15,8 +15,8 @@ puts a new head on what a finished run has learned (``pipelines/engine/transfer.
 activations, on its backbone as it is (``frozen``), or on one that learns on slowly (``finetune``).
 
 Measured with seed 0 on two shared cores: digits 99.2 % of 359 test pictures right, 19 s of training
-(AMD EPYC, 2026-11-25; seeds 1 and 2: 99.4 and 99.2 %); MNIST 0.75 % test error, 6.5 minutes of it
-beside other work (2.5 GHz Xeon, 2026-11-22).
+(AMD EPYC, 2026-11-25; seeds 1 and 2: 99.4 and 99.2 %); MNIST 0.70 % test error, 2.3 minutes of one
+core in all (8 minutes beside other work; the same machine and day).
 
 Served: ``image`` [batch] (JPEG, PNG, GIF or BMP bytes of any size) → ``labels`` and
 ``probabilities`` [batch, k], k = min(5, classes).

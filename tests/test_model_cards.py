@@ -10,6 +10,7 @@ from keras import layers
 
 from models.cards.catalogue import card, families
 from models.cards.cost import multiply_adds
+from models.lenet import lenet5
 from tests.conftest import run_python
 
 # In millions, as the papers state them: ResNet, table 1; MobileNet, table 8; MobileNetV2, table 4;
@@ -36,6 +37,13 @@ def test_cost_is_that_of_the_paper(name: str) -> None:
     family = next(family for family in families() if name in family.builders)
     millions = card(family, name).multiply_adds / 1e6
     assert millions == pytest.approx(PUBLISHED[name], rel=0.07)
+
+
+def test_cost_of_lenet5_is_the_papers_connections() -> None:
+    # Of C1, C3, C5 and F6 (section II.B), less one bias for each of their units.
+    connections = 122_304 + 151_600 + 48_120 + 10_164 - (28**2 * 6 + 10**2 * 16 + 120 + 84)
+    coefficients, codes = 14**2 * 6 + 5**2 * 16, 84 * 10
+    assert multiply_adds(lenet5()) == connections + coefficients + codes
 
 
 @pytest.mark.parametrize(

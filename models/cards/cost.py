@@ -24,18 +24,20 @@ def multiply_adds(model: keras.Model) -> int | None:
 
     Returns:
         the number, or None where the shapes do not tell it: for open sides, and for other layers
-        that own weights.
+        that own weights and do not say their ``multiply_adds`` themselves.
     """
     if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
         return None
-    costs = [_cost(layer) for layer in model.layers if layer.weights]
+    costs = [_cost(layer) for layer in model.layers]
     return None if None in costs else sum(costs)
 
 
 def _cost(layer: keras.Layer) -> int | None:
     if isinstance(layer, keras.Model):
         return multiply_adds(layer)
-    if isinstance(layer, FREE):
+    if hasattr(layer, "multiply_adds"):
+        return layer.multiply_adds
+    if isinstance(layer, FREE) or not layer.weights:
         return 0
     if isinstance(layer, layers.Dense):
         places = layer.output.shape[1:-1]

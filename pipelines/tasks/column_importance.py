@@ -7,6 +7,7 @@ the model made use of them. Of two columns that tell the same, neither seems to 
 
 from __future__ import annotations
 
+import functools
 import pathlib
 
 import numpy as np
@@ -26,11 +27,14 @@ def importance(task: Task, evaluation: Evaluation) -> dict[str, float]:
     columns = {name: np.array(examples[name]) for name in preprocessor.signature}
     count = len(examples["id"])
 
+    @functools.partial(tf.function, autograph=False)
+    def answer(raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        inputs = preprocessor.model_inputs(preprocessor.features(raw))
+        return preprocessor.answer(task.respond(evaluation.model, inputs), raw)
+
     def error(changed: dict[str, np.ndarray]) -> float:
         raw = {name: tf.constant(values) for name, values in (columns | changed).items()}
-        inputs = preprocessor.model_inputs(preprocessor.features(raw))
-        answers = preprocessor.answer(task.respond(evaluation.model, inputs), raw)
-        return float(task.scores(by_example(answers), examples).errors.mean())
+        return float(task.scores(by_example(answer(raw)), examples).errors.mean())
 
     order = np.random.default_rng(0).permutation(count)
     as_it_is = error({})

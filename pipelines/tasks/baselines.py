@@ -52,8 +52,10 @@ def linear_regression(
     """scikit-learn's LinearRegression; arguments as of ``gradient_boosting``."""
     from sklearn.linear_model import LinearRegression
 
-    line = LinearRegression().fit(_plain(preprocessor, training), _target(training))
-    return {"value": line.predict(preprocessor.plain(features).numpy()).astype("float32")}
+    line = LinearRegression().fit(
+        _plain(preprocessor, training.columns["features"]), _target(training)
+    )
+    return {"value": line.predict(_plain(preprocessor, features)).astype("float32")}
 
 
 def logistic_regression(
@@ -66,8 +68,8 @@ def logistic_regression(
     planes = LogisticRegression(max_iter=1000)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        planes.fit(_plain(preprocessor, training), _target(training))
-    found = planes.predict_proba(preprocessor.plain(features).numpy())
+        planes.fit(_plain(preprocessor, training.columns["features"]), _target(training))
+    found = planes.predict_proba(_plain(preprocessor, features))
     order = np.argsort(-found, axis=1, kind="stable")
     return {
         "indices": planes.classes_[order].astype("int32"),
@@ -82,8 +84,10 @@ def _as_they_are(features: dict[str, tf.Tensor]) -> np.ndarray:
     return np.concatenate([features["numbers"].numpy(), categories], axis=1)
 
 
-def _plain(preprocessor: TablePreprocessor, training: Examples) -> np.ndarray:
-    return preprocessor.plain(training.columns["features"]).numpy()
+def _plain(preprocessor: TablePreprocessor, features: dict) -> np.ndarray:
+    """[rows, …] what a linear network would read."""
+    # One-hot columns depend on each other: least squares need the digits to notice.
+    return preprocessor.plain(features).numpy().astype(float)
 
 
 def _target(training: Examples) -> np.ndarray:

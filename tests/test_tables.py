@@ -466,15 +466,3 @@ def test_california_is_within_ten_percent_of_gradient_boosting(command, data_dir
     trees = scores["baselines"]["HistGradientBoostingRegressor"]
     assert scores["rmse"] <= 51_785
     assert scores["rmse"] <= 1.1 * trees["rmse"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dataset", ["breast_cancer", "iris", "wine"])
-def test_networks_are_not_below_logistic_regression(dataset, command, tmp_path):
-    options = ("--dataset", dataset, "--runs_dir", tmp_path, "--run", "gate")
-    assert command(train("tabular_classification"), *options).status == 0
-    file = tmp_path / "tabular_classification" / "gate" / "scores.json"
-    scores = json.loads(file.read_text())["test"]
-    for figure, value in scores["baselines"]["LogisticRegression"].items():
-        if figure in ("accuracy", "macro_f1"):
-            assert scores[figure] >= value - 0.01

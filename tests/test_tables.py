@@ -457,7 +457,6 @@ CALIFORNIA = ("--dataset", "csv", "--source.target", "median_house_value")
 
 
 @pytest.mark.data
-@pytest.mark.slow
 def test_california_is_within_ten_percent_of_gradient_boosting(command, data_dir, tmp_path):
     folder = data_dir / "california_housing"
     options = (*CALIFORNIA, "--data_dir", folder, "--runs_dir", tmp_path, "--run", "gate")

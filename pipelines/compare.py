@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.engine.application import UserError, load_application
-from pipelines.engine.bootstrap import SummedFigure, interval, mean, spelled
+from pipelines.engine.bootstrap import SummedFigure, digits, interval, mean, spelled
 from pipelines.engine.cli import run_command
 from pipelines.engine.configuration import flatten
 from pipelines.engine.run import Run
@@ -65,9 +65,9 @@ def compare(paths: list[str], split: str) -> Table:
         for run, rows in zip(runs, answered, strict=True)
     ]
     for name in runs[0].scores[split]:
-        if name not in (*measured[0], "intervals"):
+        if name not in (*measured[0], "intervals", "baselines"):
             values = [run.scores[split].get(name) for run in runs]
-            table.add_row(name, *("-" if value is None else f"{value:.4g}" for value in values))
+            table.add_row(name, *("-" if value is None else digits(value) for value in values))
     for name, first in measured[0].items():
         row = [run.get(name) for run in measured]
         table.add_row(name, *(spelled(f.value, f.interval()) if f else "-" for f in row))

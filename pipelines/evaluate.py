@@ -13,7 +13,7 @@ import functools
 from collections.abc import Sequence
 
 from pipelines.engine.answers import open_run
-from pipelines.engine.cli import print_scores, run_command
+from pipelines.engine.cli import print_evaluation, run_command
 from pipelines.engine.evaluate import evaluate, evaluate_together
 
 
@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> None:
     else:
         name, evaluation = evaluate_together(members, options.split, crops=options.crops)
         folder /= name
-    print_scores(name, evaluation.scores.values, len(evaluation.scores.errors))
+    print_evaluation(name, evaluation)
     print(f"report: {folder}/report.md")
 
 

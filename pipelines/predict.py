@@ -2,6 +2,9 @@
 
 One value, or with ``--files`` many, answered by the very functions that an export holds. ``@file``
 reads a file's bytes. A ``.txt`` file among ``--files`` is read a value a line, any other whole.
+
+Of a table, columns may be left out: they are missing. ``--files`` are then CSV files whose first
+lines name the columns.
 """
 
 from __future__ import annotations
@@ -9,10 +12,11 @@ from __future__ import annotations
 import argparse
 import csv
 import functools
+import io
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +27,7 @@ from pipelines.engine.cli import run_command
 from pipelines.engine.data import refusal
 from pipelines.engine.evaluate import plain
 from pipelines.engine.lazy import tensorflow as tf
+from pipelines.sources.csv_files import MISSING, as_name
 
 BATCH = 32
 
@@ -82,28 +87,68 @@ def run(arguments: Sequence[str]) -> None:
     functions = opened.functions()
     function = functions[choose("signature", options.signature, functions)]
     specs = opened.inputs(options.signature)
+    missing = opened.preprocessor.missing
     if options.files:
-        _print_csv(function, specs, options.files)
+        _print_csv(function, specs, options.files, missing)
     else:
-        _print_answer(answers(function, specs, _values(rest, list(specs))), options.json)
+        _print_answer(answers(function, specs, _values(rest, specs, missing)), options.json)
 
 
-def _values(arguments: list[str], names: list[str]) -> dict[str, list]:
-    """``--name VALUE|@file`` for every input of the signature."""
+def _values(
+    arguments: list[str], specs: dict[str, tf.TensorSpec], missing: Mapping[str, Any]
+) -> dict[str, list]:
+    """``--name VALUE|@file`` for every input of the signature, or what stands for a missing one."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.predict RUN", exit_on_error=False, allow_abbrev=False
     )
-    for name in names:
-        parser.add_argument(f"--{name}", required=True)
+    for name in specs:
+        parser.add_argument(f"--{name}", required=name not in missing)
     try:
         values = vars(parser.parse_args(arguments))
     except (argparse.ArgumentError, SystemExit):
-        wanted = " ".join(f"--{name} VALUE|@file" for name in names)
+        wanted = " ".join(f"--{name} VALUE|@file" for name in specs)
         raise UserError(f"give {wanted}") from None
     return {
-        name: [read_bytes(value[1:]) if value.startswith("@") else value.encode()]
+        name: [missing[name] if value is None else _value(name, value, specs[name])]
         for name, value in values.items()
     }
+
+
+def _value(name: str, value: str, spec: tf.TensorSpec) -> Any:
+    """What stands on the command line or in a CSV file, as what the signature asks for."""
+    if spec.dtype == tf.string:
+        return read_bytes(value[1:]) if value.startswith("@") else value.encode()
+    try:
+        number = float(value)
+        return number if spec.dtype.is_floating else int(value)
+    except ValueError:
+        raise UserError(f"{name} is {value!r}, which is no {spec.dtype.name}") from None
+
+
+def read_table(
+    files: Sequence[str], specs: Mapping[str, tf.TensorSpec], missing: Mapping[str, Any]
+) -> tuple[list[str], dict[str, list]]:
+    """What to call each row of CSV files, and their columns.
+
+    Raises:
+        UserError: for a file without any of the columns, or text where a number belongs.
+    """
+    origins, columns = [], {name: [] for name in specs}
+    for file in files:
+        text = read_bytes(file).decode("utf-8-sig", "replace")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        cells = {as_name(cell): cell for cell in reader.fieldnames or ()}
+        if not set(cells) & set(specs):
+            raise UserError(f"{file}: the first line names none of the columns {', '.join(specs)}")
+        for row in reader:
+            origins.append(f"{file}:{reader.line_num}")
+            for name, spec in specs.items():
+                cell = (row.get(cells.get(name)) or "").strip()
+                given = (
+                    _value(f"{origins[-1]}: {name}", cell, spec) if cell not in MISSING else None
+                )
+                columns[name].append(missing[name] if given is None else given)
+    return origins, columns
 
 
 def _print_answer(columns: dict[str, list], as_json: bool) -> None:
@@ -116,16 +161,25 @@ def _print_answer(columns: dict[str, list], as_json: bool) -> None:
             print(f"{name}: {value}")
 
 
-def _print_csv(function: Any, specs: dict[str, tf.TensorSpec], files: list[str]) -> None:
-    if len(specs) != 1:
+def _print_csv(
+    function: Any,
+    specs: dict[str, tf.TensorSpec],
+    files: list[str],
+    missing: Mapping[str, Any],
+) -> None:
+    if set(specs) <= set(missing):
+        origins, inputs = read_table(files, specs, missing)
+    elif len(specs) == 1:
+        values = read_values(files)
+        origins = [origin for origin, _ in values]
+        inputs = {next(iter(specs)): [value for _, value in values]}
+    else:
         raise UserError(f"--files gives a single input, the signature takes {', '.join(specs)}")
-    (name,) = specs
-    values = read_values(files)
-    columns = answers(function, specs, {name: [value for _, value in values]})
+    columns = answers(function, specs, inputs)
     flat = {name: rows for name, rows in columns.items() if np.ndim(rows[0]) < 2}
     writer = csv.writer(sys.stdout)
     writer.writerow(["file", *flat])
-    for number, (origin, _) in enumerate(values):
+    for number, origin in enumerate(origins):
         cells = (rows[number] for rows in flat.values())
         writer.writerow([origin, *(json.dumps(c) if isinstance(c, list) else c for c in cells)])
 

@@ -62,15 +62,18 @@ def test_application_is_complete(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_default_source_is_built_in_and_has_what_the_signature_asks_for(name: str) -> None:
-    application = load_application(name)
-    assembly = assemble(parse(application, [])[0])
-    assert assembly.source.place == "built in"
-    assert assembly.source.licence
-    assert assembly.source.citation
-    if application.endpoints[DEFAULT_SIGNATURE].inputs == Endpoint().inputs:
-        for field, spec in assembly.preprocessor.signature.items():
-            assert assembly.source.fields[field].dtype == spec.dtype
+def test_default_source_is_built_in_and_has_what_the_signature_asks_for(
+    name: str, smoke_run
+) -> None:
+    opened = open_run(smoke_run(name))
+    source = opened.assembly.source
+    assert source.place == "built in"
+    assert source.licence
+    assert source.citation
+    endpoint = opened.application.endpoints[DEFAULT_SIGNATURE]
+    if endpoint.inputs == Endpoint().inputs and endpoint.samples == Endpoint().samples:
+        for field, spec in opened.preprocessor.signature.items():
+            assert source.fields[field].dtype == spec.dtype
             assert spec.shape[0] is None
 
 

@@ -213,6 +213,29 @@ ROWS += [
         inputs=PICTURE_AND_TEXT,
     ),
 ]
+# Fundamentals: a weight for each connection, and a bias for each unit.
+SMALL_TABLE = {"num_features": 5}
+SMALL_CLASSES = {"num_features": 5, "num_classes": 3}
+ROWS += [
+    Row("fully_connected.linear_regression", SMALL_TABLE, 13 + 1),
+    Row("fully_connected.mlp", SMALL_TABLE | {"units": 7}, 128 * 14 + 128 * 129 + 129),
+    Row("fully_connected.logistic_regression", SMALL_TABLE, 30 + 1),
+    Row("fully_connected.softmax_regression", SMALL_CLASSES, 3 * (4 + 1)),
+    Row("fully_connected.shallow_network", SMALL_CLASSES, 16 * 31 + 2 * 17),
+    Row("fully_connected.deep_network", SMALL_CLASSES, 16 * 31 + 3 * 16 * 17 + 2 * 17),
+    Row(
+        "fully_connected.deep_network",
+        SMALL_CLASSES | {"batch_normalization": "before", "dropout": 0.2},
+        16 * 30 + 3 * 16 * 16 + 4 * 32 + 2 * 17,
+        {"batch_normalization": "before"},
+    ),
+    Row(
+        "fully_connected.shallow_network",
+        SMALL_CLASSES | {"batch_normalization": "after", "activation": "leaky_relu"},
+        16 * 31 + 32 + 2 * 17,
+        {"batch_normalization": "after"},
+    ),
+]
 
 
 def identify(row: Row) -> str:

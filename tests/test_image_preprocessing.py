@@ -11,7 +11,8 @@ from keras.applications import imagenet_utils
 from PIL import Image, ImageOps
 
 from pipelines.engine.application import UserError
-from pipelines.preprocess.image import ImagePreprocessor, sort_labels
+from pipelines.preprocess.image import ImagePreprocessor
+from pipelines.preprocess.labels import sort_labels
 
 SIDES = (48, 64)
 

@@ -16,6 +16,7 @@ from tests.conftest import run_python
 from tests.served_models import running_server, write_configuration
 
 NAMES = application_names()
+NUMBERS = {"house_prices"}  # applications whose answer is no text
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_names_on_the_wire_are_those_of_the_endpoint(name: str, served, smoke_ru
     for signature, known in signatures.items():
         assert set(known.inputs) == set(opened.inputs(signature))
     answer = signatures["serving_default"].outputs.values()
-    assert [field.dtype for field in answer].count("string") == 1
+    assert [field.dtype for field in answer].count("string") == (name not in NUMBERS)
 
 
 @pytest.mark.parametrize("name", NAMES)

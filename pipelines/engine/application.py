@@ -30,6 +30,11 @@ def choose(kind: str, name: str, allowed: Iterable[str]) -> str:
     raise UserError(f"unknown {kind} {name!r}; there is: {', '.join(near)}")
 
 
+def listed(names: str | None) -> list[str]:
+    """Names that an option separates by commas."""
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a model is fitted. Every field is an option of the same name on the command line.
@@ -167,6 +172,9 @@ class Application:
         transfer: ways to start from a backbone that has learned elsewhere, by name, none of them by
             default; what a way changes of ``arrange`` cannot be otherwise with it.
         endpoints: the signatures of the export.
+        baselines: by name, what other programs make of the same examples, scored beside the model:
+            ``baseline(fitted preprocessor, training Examples, features to answer) -> response``,
+            numpy arrays as of ``Task.respond``.
         diagnoses: ``diagnose(opened run, request) -> findings``: what ``pipelines.diagnose`` looks
             into besides bias and variance.
         check: ``check(configuration)``: raises UserError for options that exclude each other, and
@@ -185,6 +193,7 @@ class Application:
     endpoints: Mapping[str, Endpoint] = dataclasses.field(
         default_factory=lambda: {DEFAULT_SIGNATURE: Endpoint()}
     )
+    baselines: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     diagnoses: tuple[Callable, ...] = ()
     check: Callable = lambda configuration: None
 

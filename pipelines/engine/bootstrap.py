@@ -59,10 +59,15 @@ def interval(resampled: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def digits(value: float) -> str:
+    """A figure in four digits; a large one, such as a price, to the unit."""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
 def spelled(value: float, bounds: tuple[float, float]) -> str:
-    """A figure with its interval, in four digits each."""
+    """A figure with its interval."""
     low, high = bounds
-    return f"{value:.4g} [{low:.4g}, {high:.4g}]"
+    return f"{digits(value)} [{digits(low)}, {digits(high)}]"
 
 
 def ratio(numerators: np.ndarray, denominators: np.ndarray) -> SummedFigure:

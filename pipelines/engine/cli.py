@@ -15,6 +15,7 @@ import keras
 
 from pipelines.engine.application import Application, UserError
 from pipelines.engine.assembly import Assembly, assemble
+from pipelines.engine.bootstrap import digits
 from pipelines.engine.configuration import Command, Configuration, parse
 from pipelines.engine.prepared import read_prepared, write_prepared
 from pipelines.engine.run import Run
@@ -24,6 +25,7 @@ from pipelines.engine.train import (
     fit,
     prepare_backend,
 )
+from pipelines.tasks.task import Evaluation
 
 SMOKE_STEPS = 2
 SMOKE_FIT_EXAMPLES = 256
@@ -206,14 +208,15 @@ def _evaluate(run: Run, command: Command) -> None:
     from pipelines.engine.answers import open_run
     from pipelines.engine.evaluate import evaluate
 
-    scores = evaluate(
-        open_run(run.path), limit=SMOKE_TEST_EXAMPLES if command.smoke else None
-    ).scores
-    print_scores("test", scores.values, len(scores.errors))
+    evaluation = evaluate(open_run(run.path), limit=SMOKE_TEST_EXAMPLES if command.smoke else None)
+    print_evaluation("test", evaluation)
     print(f"report: {run.path / 'report.md'}")
 
 
-def print_scores(split: str, values: dict[str, float], examples: int) -> None:
-    """One line with every figure of a split."""
-    figures = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-    print(f"{split}: {figures} ({examples:,} examples)")
+def print_evaluation(name: str, evaluation: Evaluation) -> None:
+    """A line with every figure of a split, and one for each baseline."""
+    everything = {name: evaluation.scores.values}
+    everything |= {f"{name}, {other}": values for other, values in evaluation.baselines.items()}
+    for title, values in everything.items():
+        figures = ", ".join(f"{figure} {digits(value)}" for figure, value in values.items())
+        print(f"{title}: {figures} ({len(evaluation.scores.errors):,} examples)")

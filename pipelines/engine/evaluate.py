@@ -15,10 +15,17 @@ from rich.progress import track
 
 from pipelines.engine.answers import OpenRun
 from pipelines.engine.application import UserError, choose
-from pipelines.engine.data import evaluation_batches, raw_batches, readable, training_views
+from pipelines.engine.data import (
+    Examples,
+    evaluation_batches,
+    raw_batches,
+    readable,
+    training_views,
+)
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.engine.report import write_joint_report, write_report
 from pipelines.engine.run import write_text
+from pipelines.tasks.examples import by_example
 from pipelines.tasks.task import Evaluation
 
 LONGEST_NAME = 160  # characters of a list of runs in the name of a file
@@ -40,8 +47,10 @@ def evaluate(
     Raises:
         UserError: for a split that the source lacks, or damaged data.
     """
+    evaluation = answer_split(opened, split, limit)
     evaluation = dataclasses.replace(
-        answer_split(opened, split, limit),
+        evaluation,
+        baselines=_baselines(opened, evaluation.examples),
         training_views=functools.partial(training_views, opened.assembly),
         look_inside=look_inside,
     )
@@ -161,6 +170,21 @@ def _compared(
     )
 
 
+def _baselines(opened: OpenRun, examples: dict[str, list]) -> dict[str, dict[str, float]]:
+    """The figures of the application's baselines, fitted on the whole training split."""
+    if not opened.application.baselines:
+        return {}
+    training = Examples.read(opened.assembly.source, opened.preprocessor, "train")
+    raw = {name: tf.constant(np.array(values)) for name, values in examples.items()}
+    features = opened.preprocessor.features(raw)
+    figures = {}
+    for name, baseline in opened.application.baselines.items():
+        response = baseline(opened.preprocessor, training, features)
+        answers = by_example(opened.preprocessor.answer(response, raw))
+        figures[name] = opened.task.scores(answers, examples).values
+    return figures
+
+
 def _extend(columns: dict[str, list], batch: dict[str, tf.Tensor]) -> None:
     for name, values in batch.items():
         columns.setdefault(name, []).extend(values.numpy())
@@ -178,9 +202,10 @@ def _record(opened: OpenRun, name: str, evaluation: Evaluation) -> None:
     write_text(folder / f"{name}.jsonl", "\n".join(lines) + "\n")
     scores = evaluation.scores
     intervals = {figure: summed.interval() for figure, summed in scores.summed.items()}
-    opened.run.write_scores(
-        name, scores.values | {"examples": len(scores.errors), "intervals": intervals}
-    )
+    about = {"examples": len(scores.errors), "intervals": intervals}
+    if evaluation.baselines:
+        about["baselines"] = evaluation.baselines
+    opened.run.write_scores(name, scores.values | about)
 
 
 def _row(columns: dict[str, list], index: int) -> dict[str, Any]:
@@ -196,4 +221,6 @@ def plain(value: Any) -> Any:
         return value.decode("utf-8", "replace")
     if isinstance(value, np.ndarray):
         return [plain(item) for item in value]
+    if isinstance(value, np.floating) and np.isnan(value):  # JSON has no such number
+        return None
     return value.item() if isinstance(value, np.generic) else value

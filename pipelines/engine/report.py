@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.engine.answers import OpenRun
+from pipelines.engine.bootstrap import digits
 from pipelines.engine.run import Run, replacing, write_text
 from pipelines.tasks.task import Evaluation, Figure, Task
 
@@ -83,11 +84,16 @@ def learning_curves(run: Run) -> list[Figure]:
 
 
 def _table(scores: dict[str, Any]) -> list[str]:
-    """The figures of a split, with their 95 % intervals where they have them."""
-    lines = ["| figure | value | 95 % interval |", "|---|---|---|"]
+    """The figures of a split, with their 95 % intervals and baselines where they have them."""
+    baselines = scores.get("baselines", {})
+    lines = [
+        f"| figure | value | 95 % interval |{''.join(f' {name} |' for name in baselines)}",
+        "|---|---|---|" + "---|" * len(baselines),
+    ]
     intervals = scores.get("intervals", {})
     for name, value in scores.items():
-        if name not in ("examples", "intervals"):
-            low_high = " – ".join(f"{bound:.4g}" for bound in intervals.get(name, []))
-            lines.append(f"| {name} | {value:.4g} | {low_high} |")
+        if name not in ("examples", "intervals", "baselines"):
+            low_high = " – ".join(digits(bound) for bound in intervals.get(name, []))
+            beside = "".join(f" {digits(values[name])} |" for values in baselines.values())
+            lines.append(f"| {name} | {digits(value)} | {low_high} |{beside}")
     return lines

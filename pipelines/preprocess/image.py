@@ -28,7 +28,9 @@ import numpy as np
 from models.layers.official_weights import CONVENTIONS
 from pipelines.engine.application import UserError
 from pipelines.engine.lazy import tensorflow as tf
+from pipelines.preprocess.checks import checked
 from pipelines.preprocess.crops import crops
+from pipelines.preprocess.labels import class_indices, named_classes, sort_labels
 from pipelines.preprocess.preprocessor import Preprocessor
 
 log = logging.getLogger(__name__)
@@ -335,17 +337,11 @@ class ImagePreprocessor(PicturePreprocessor):
         Raises:
             tf.errors.InvalidArgumentError: names a label that the training split lacks.
         """
-        matches = tf.equal(batch["label"][:, tf.newaxis], tf.constant(self.labels))
-        unknown = tf.boolean_mask(batch["label"], ~tf.reduce_any(matches, axis=1))
-        label = tf.strings.reduce_join(unknown[:1])
-        message = tf.strings.join(["label '", label, "' occurs in no training example"])
-        indices = tf.argmax(tf.cast(matches, tf.int32), axis=1, output_type=tf.int32)
-        return checked(indices, tf.equal(tf.size(unknown), 0), message)
+        return class_indices(batch["label"], self.labels)
 
     def answer(self, response: dict, inputs: dict) -> dict:
         """``indices`` and ``probabilities`` [batch, k] → ``labels`` and ``probabilities``."""
-        labels = tf.gather(tf.constant(self.labels), response["indices"])
-        return {"labels": labels, "probabilities": response["probabilities"]}
+        return named_classes(response, self.labels)
 
     def model_arguments(self) -> dict:
         return {"input_shape": (*self.size, self.channels), "num_classes": len(self.labels)}
@@ -363,12 +359,6 @@ class ImagePreprocessor(PicturePreprocessor):
         self.labels, self.counts = labels, counts
 
 
-def sort_labels(labels) -> list[str]:
-    """Labels in the order of their class indices: numbers by value, all else by alphabet."""
-    labels = sorted(labels)
-    return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else labels
-
-
 def require_pictures(kind):
     """``kind`` [batch] once more; fails naming the first row that is no picture."""
     rows = tf.range(tf.size(kind))
@@ -376,13 +366,6 @@ def require_pictures(kind):
     row = tf.strings.as_string(first)
     message = tf.strings.join(["image[", row, "] is no JPEG, PNG, GIF or BMP picture"])
     return checked(kind, tf.reduce_all(kind >= 0), message)
-
-
-def checked(value, condition, message):
-    """``value``, once ``condition`` holds; else INVALID_ARGUMENT with ``message``."""
-    check = tf.debugging.Assert(condition, [message])
-    with tf.control_dependencies([check] if check is not None else []):  # none when eager
-        return tf.identity(value)
 
 
 def exif_orientation(picture):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
-from typing import ClassVar
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from pipelines.engine.application import UserError
 from pipelines.engine.lazy import tensorflow as tf
@@ -23,12 +24,14 @@ class Preprocessor:
         labels: the classes by their indices, where answers are classes.
         tolerant: whether there may be in an example what ``fit`` has not seen, as unknown words
             are, so that a smoke run fits it to a few.
+        missing: inputs that may be left out where people type them, and what then stands for them.
     """
 
     supplies: ClassVar[tuple[str, ...]] = ()
     encoded: ClassVar[tuple[str, ...]] = ()
     labels: Sequence[str] = ()
     tolerant: bool = False
+    missing: Mapping[str, Any] = types.MappingProxyType({})
 
     def fit(self, dataset: tf.data.Dataset) -> None:
         """Learns vocabulary, mean and variance … from the raw batches of the training split."""

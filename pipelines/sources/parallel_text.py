@@ -16,7 +16,7 @@ from collections import defaultdict
 
 from pipelines.engine.application import UserError, choose
 from pipelines.sources.files import accept, data_path, decode, read_lines
-from pipelines.sources.splits import NAMES, SPLITS, complete
+from pipelines.sources.splits import SPLITS, complete, split_in_name
 from pipelines.sources.string_rows import StringRows
 
 FILE_NAME = re.compile(r"(?P<part>.+)\.(?P<language>[a-z]{2,3}([-_][A-Za-z]{2,4})?)")
@@ -66,7 +66,7 @@ class ParallelText(StringRows):
             if source in files[part] and target in files[part]:
                 good, bad = _read_pair(files[part][source], files[part][target])
                 rows += [(f"{part}/{line:06d}", *pair, pair[0]) for line, *pair in good]
-                official += [_split_of(part)] * len(good)
+                official += [split_in_name(part) or "train"] * len(good)
                 skipped += bad
         self.skipped = accept(skipped, self.strict)
         if not rows:
@@ -104,11 +104,6 @@ def _find(folder: pathlib.Path) -> dict[str, dict[str, pathlib.Path]]:
     if not files:
         raise UserError(f"{folder}: no text file is named like train.en or train.en.gz")
     return files
-
-
-def _split_of(part: str) -> str:
-    words = re.split(r"[^a-z]+", part.lower())
-    return next((NAMES[word] for word in words if word in NAMES), "train")
 
 
 def _read_pair(

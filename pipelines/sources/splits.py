@@ -7,6 +7,7 @@ is involved, and a later addition to the data moves only groups next to a border
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -26,6 +27,12 @@ NAMES = {
 
 HELD_OUT = 0.1
 """The share of the examples that goes to each of validation and test."""
+
+
+def split_in_name(name: str) -> str | None:
+    """The split that a word in the name of a file tells of, if any does."""
+    words = re.split(r"[^a-z]+", name.lower())
+    return next((NAMES[word] for word in words if word in NAMES), None)
 
 
 def rank(name: str, seed: int = 0) -> int:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import pathlib
-import re
 from collections.abc import Iterator
 from typing import Literal
 
 from pipelines.engine.application import UserError
 from pipelines.sources.files import accept, data_path, decode, read_lines
-from pipelines.sources.splits import NAMES, SPLITS, complete
+from pipelines.sources.splits import SPLITS, complete, split_in_name
 from pipelines.sources.string_rows import StringRows
 
 MANY_FILES = 20
@@ -66,7 +64,7 @@ class TextFiles(StringRows):
             for number, (line, text) in enumerate(units):
                 block = "" if len(files) >= MANY_FILES else f"#{number * BLOCKS // len(units):02d}"
                 rows.append((f"{name}:{line}", text, name + block))
-            official += [_split_of(file)] * len(units)
+            official += [split_in_name(file.name.split(".")[0])] * len(units)
         self.skipped = accept(skipped, self.strict)
         if not rows:
             raise UserError(f"{path}: there is no text in it (*.txt, *.txt.gz, UTF-8)")
@@ -88,8 +86,3 @@ class TextFiles(StringRows):
             if pending and (self.unit == "line" or not line.strip()):
                 yield start, "\n".join(pending)
                 pending = []
-
-
-def _split_of(file: pathlib.Path) -> str | None:
-    words = re.split(r"[^a-z]+", file.name.lower().split(".")[0])
-    return next((NAMES[word] for word in words if word in NAMES), None)

@@ -12,6 +12,8 @@ import numpy as np
 from keras import ops
 
 from pipelines.looking_inside.figures import draw_inside
+from pipelines.preprocess.table import TablePreprocessor
+from pipelines.tasks.column_importance import draw_importance
 from pipelines.tasks.contact_sheet import draw_contact_sheet
 from pipelines.tasks.examples import pictures, texts
 from pipelines.tasks.task import Evaluation, Figure, Scores, Task
@@ -122,8 +124,13 @@ class Classification(Task):
         return Scores(values, "wrong label (0 or 1)", errors)
 
     def figures(self, evaluation: Evaluation, folder: pathlib.Path) -> list[Figure]:
-        """The confusion matrix; for pictures also mistakes, augmentation, a look inside."""
+        """The confusion matrix; for pictures also mistakes, augmentation, a look inside.
+
+        For tables also which columns matter.
+        """
         figures = [draw_confusion(evaluation, folder)]
+        if isinstance(evaluation.preprocessor, TablePreprocessor):
+            figures.append(draw_importance(self, evaluation, folder))
         if "image" in evaluation.source.fields and evaluation.scores.errors.any():
             figures.append(draw_mistakes(evaluation, folder))
         if "image" in evaluation.source.fields and evaluation.training_views:

@@ -18,6 +18,11 @@ def texts(values) -> np.ndarray:
     return np.char.decode(array) if array.dtype.kind == "S" else array.astype(str)
 
 
+def by_example(answers: dict) -> dict[str, list]:
+    """Tensors or arrays [examples, …] by name as lists of one entry for each example."""
+    return {name: list(np.asarray(values)) for name, values in answers.items()}
+
+
 def pictures(evaluation: Evaluation, rows: Sequence[int]) -> np.ndarray:
     """uint8 [rows, height, width, channels]: the pictures of these examples."""
     names = texts(evaluation.examples["id"])[np.asarray(rows, int)]

@@ -48,6 +48,7 @@ class Evaluation:
             ``target`` of the first training examples, as they are and then as they were in each of
             the first epochs; None if nobody wants to see them.
         look_inside: whether to draw what goes on inside the model.
+        baselines: by name, the figures of what other programs answered.
     """
 
     model: keras.Model
@@ -59,6 +60,7 @@ class Evaluation:
     scores: Scores
     training_views: Callable[[int, int], list[dict]] | None = None
     look_inside: bool = False
+    baselines: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -96,73 +96,29 @@ class MultiHeadAttention(keras.layers.Layer):
             projection.build((None, self.dim))
 
     def keys_values(self, sequence) -> tuple:
-        """[..., S, dim] → keys [..., heads, dim / heads, S], as products with queries take them,
-        and values [..., heads, S, dim / heads]."""
-        keys, values = self._split(self.key(sequence)), self._split(self.value(sequence))
-        return ops.swapaxes(keys, -2, -1), values
+        """[..., S, dim] → keys and values [..., heads, S, dim / heads]."""
+        return self._split(self.key(sequence)), self._split(self.value(sequence))
 
     def call(self, queries, keys, values, mask):
         """Looks at the sequence once for each query.
 
         Args:
             queries: [..., Q, dim].
-            keys: [..., heads, dim / heads, S], from ``keys_values``.
-            values: [..., heads, S, dim / heads], likewise.
+            keys: [..., heads, S, dim / heads], from ``keys_values``.
+            values: like the keys.
             mask: bool that broadcasts to [..., heads, Q, S], false where a query must not look.
 
         Returns:
             [..., Q, dim], and the float32 weights [..., heads, Q, S], which add up to one.
         """
-        products = self._scaled(ops.matmul(self._split(self.query(queries)), keys))
+        queries = self._split(self.query(queries))
+        products = ops.einsum("...qd,...sd->...qs", queries, keys)
+        products = ops.cast(products, "float32") / (self.dim // self.heads) ** 0.5
         weights = ops.softmax(ops.where(mask, products, MASKED))
-        return self._seen(weights, values), weights
-
-    def look_back(self, vectors, written, position, own):
-        """Each hypothesis looks at what it consists of, among what all of a source have written.
-
-        A product with all of it is faster than to bring together what belongs to each.
-
-        Args:
-            vectors: [B, R, dim], at this position.
-            written: keys and values [B, heads, R, T, dim / heads] of what stood in each of R places
-                at the positions before.
-            position: scalar, which position it is.
-            own: [B, R, R, T] bool, true where a hypothesis stood in that place at that position:
-                in one place at this and at each position before.
-
-        Returns:
-            [B, R, dim], and ``written`` with this position's.
-        """
-        queries, *new = self._projected(vectors)
-        keys, values = written = tuple(
-            _with_next(before, position, now) for before, now in zip(written, new, strict=True)
-        )
-        batch, heads, rows, length, size = ops.shape(keys)
-        flat = (batch, heads, rows * length, size)
-        # The longer factor first: it is read as it lies.
-        products = ops.matmul(ops.reshape(keys, flat), ops.swapaxes(queries, -2, -1))
-        products = ops.reshape(self._scaled(products), (batch, heads, rows, length, rows))
-        products = ops.where(own[:, None], ops.transpose(products, (0, 1, 4, 2, 3)), MASKED)
-        weights = ops.softmax(ops.max(products, axis=-2))
-        weights = ops.where(own[:, None], weights[..., None, :], 0.0)
-        weights = ops.reshape(weights, (batch, heads, rows, rows * length))
-        return self._seen(weights, ops.reshape(values, flat)), written
-
-    def _projected(self, vectors):
-        """[..., T, dim] → queries, keys and values [..., heads, T, dim / heads], by one product."""
-        kernels = [layer.kernel for layer in (self.query, self.key, self.value)]
-        joined = ops.cast(ops.concatenate(kernels, axis=1), vectors.dtype)
-        return [self._split(part) for part in ops.split(ops.matmul(vectors, joined), 3, axis=-1)]
-
-    def _scaled(self, products):
-        return ops.cast(products, "float32") / (self.dim // self.heads) ** 0.5
-
-    def _seen(self, weights, values):
-        """Weights [..., heads, Q, S] and values → [..., Q, dim]."""
-        seen = ops.matmul(ops.cast(weights, values.dtype), values)
+        seen = ops.einsum("...qs,...sd->...qd", ops.cast(weights, values.dtype), values)
         seen = ops.swapaxes(seen, -3, -2)
         seen = ops.reshape(seen, (*ops.shape(seen)[:-2], self.dim))
-        return self.output_projection(seen)
+        return self.output_projection(seen), weights
 
     def _split(self, vectors):
         """[..., T, dim] → [..., heads, T, dim / heads]."""
@@ -171,13 +127,3 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "dim": self.dim, "heads": self.heads}
-
-
-def _with_next(sequence, position, vectors):
-    """[B, heads, R, length, size] with [B, heads, R, size] in place of one position's."""
-    length, size = sequence.shape[-2:]
-    flat = ops.reshape(sequence, (-1, length, size))
-    row = ops.arange(ops.shape(flat)[0], dtype="int32")
-    here = ops.stack([row, ops.zeros_like(row) + position], axis=1)
-    updated = ops.scatter_update(flat, here, ops.reshape(vectors, (-1, size)))
-    return ops.reshape(updated, ops.shape(sequence))

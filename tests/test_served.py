@@ -120,7 +120,7 @@ def test_odd_texts_have_their_defined_answers(signature: str, served, smoke_run)
     assert_same(answers, opened.functions()[signature](**texts))
 
     row = dict(zip(ODD_TEXTS, answers["scores"], strict=True))
-    assert np.isfinite(answers["scores"]).all()
+    assert not np.isnan(answers["scores"]).any()
     for alike in (
         ("empty", "spaces", "zero byte"),
         ("no UTF-8", "replaced"),

@@ -13,11 +13,11 @@ shared cores of a 2.5 GHz Xeon: 2 min 55 s for everything, 2 min 4 s of it train
 ``--architecture transformer_tiny`` 99.90 % are right (2026-11-25), with ``sequence_to_sequence``
 99.95 %, with ``rnn_encoder_decoder`` 99.15 %.
 
-Multi30k, English to German, with ``--architecture transformer_tiny
---preprocess.vocabulary_size 4000 --arrange.tokens_per_batch 4096 --learning_rate 5e-3 --schedule inverse_sqrt
---warmup_steps 2000 --averaged_epochs 5 --patience 10 --epochs 70``: 39.5 BLEU [37.9, 41.1] on
-test2016 (sacreBLEU, raw text, case-sensitive; seed 0, 2026-11-25, 126 minutes of training beside
-other work on two shared cores of an AMD EPYC).
+Multi30k, English → German, with ``--architecture transformer_tiny``, ``--preprocess.vocabulary_size
+4000 --arrange.tokens_per_batch 4096``, ``--learning_rate 5e-3 --schedule inverse_sqrt``,
+``--warmup_steps 2000 --averaged_epochs 5`` and ``--patience 10 --epochs 70``: 39.5 BLEU
+[37.9, 41.1] on test2016 (sacreBLEU, raw text, case-sensitive; seed 0, 2026-11-25, 126 minutes of
+training beside other work on two shared cores of an AMD EPYC).
 
 ``python -m pipelines.diagnose RUN`` says whether the search or the model is at fault for what is
 wrong, and which beam width and length penalty are best.

@@ -11,10 +11,9 @@ from pipelines.engine.activations import activations
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """A cache folder of this test's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "keras-application-zoo" / "activations"
+def folder(own_cache):
+    """Where activations are kept."""
+    return own_cache / "keras-application-zoo" / "activations"
 
 
 def network() -> keras.Model:
@@ -31,7 +30,7 @@ def batches(images: np.ndarray, size: int = 4) -> list[dict[str, np.ndarray]]:
     return [{"image": images[at : at + size]} for at in range(0, len(images), size)]
 
 
-def test_they_are_computed_once_and_then_read(own_cache, capsys) -> None:
+def test_they_are_computed_once_and_then_read(folder, capsys) -> None:
     images = pictures()
     first = activations(network(), batches(images))
     assert "10 examples computed once" in capsys.readouterr().out
@@ -40,10 +39,10 @@ def test_they_are_computed_once_and_then_read(own_cache, capsys) -> None:
     again = activations(network(), batches(images, size=3))
     assert "10 examples read from" in capsys.readouterr().out
     np.testing.assert_array_equal(first, again)
-    assert [file.suffix for file in own_cache.iterdir()] == [".npy"]
+    assert [file.suffix for file in folder.iterdir()] == [".npy"]
 
 
-def test_other_weights_inputs_or_wiring_have_other_activations(own_cache) -> None:
+def test_other_weights_inputs_or_wiring_have_other_activations(folder) -> None:
     images = pictures()
     other_weights, other_images = network(), images.copy()
     other_weights.weights[-1].assign_add([1e-3, 0, 0])
@@ -59,12 +58,12 @@ def test_other_weights_inputs_or_wiring_have_other_activations(own_cache) -> Non
     ):
         kept = activations(model, batches(inputs))
         np.testing.assert_allclose(kept, model({"image": inputs}, training=False), rtol=1e-5)
-    assert len(list(own_cache.iterdir())) == 5
+    assert len(list(folder.iterdir())) == 5
 
 
-def test_a_damaged_file_is_computed_again(own_cache, capsys) -> None:
+def test_a_damaged_file_is_computed_again(folder, capsys) -> None:
     whole = np.array(activations(network(), batches(pictures())))
-    (file,) = own_cache.iterdir()
+    (file,) = folder.iterdir()
     file.write_bytes(file.read_bytes()[:-5])
     capsys.readouterr()
     np.testing.assert_array_equal(activations(network(), batches(pictures())), whole)

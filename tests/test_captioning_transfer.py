@@ -17,6 +17,8 @@ from pipelines.engine.transfer import Cached, FineTuned, Frozen
 from pipelines.tasks.captioning import Captioning
 from tests.test_official_weights import randomise, write_legacy
 
+pytestmark = pytest.mark.usefixtures("module_cache")
+
 NAME = "image_captioning"
 SMALL = {"backbone": "convolutional_network", "backbone_options": {"maps": (4, 6)}, "dropout": 0.0}
 MODELS = {
@@ -26,14 +28,6 @@ MODELS = {
         (12, 8, 3), 9, **SMALL, dim=8, hidden_dim=12, layers=1, heads=2
     ),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    """A cache folder of this file's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -43,12 +43,6 @@ from tests.dataset_graphs import serializing_operations
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
-@pytest.fixture
-def own_cache(tmp_path, monkeypatch):
-    """A cache folder of this test's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 # Small data of every kind ------------------------------------------------------------------------
 
 

@@ -28,17 +28,11 @@ from tests.conftest import run_python, train
 from tests.test_official_weights import randomise, write_legacy
 from tests.test_training import start, wait_for_epochs
 
+pytestmark = pytest.mark.usefixtures("module_cache")
+
 IMAGES = "image_classification"
 LOW, HIGH = "--source.classes=0,1,2,3,4", "--source.classes=5,6,7,8,9"
 SMALL = ("--architecture=convolutional_network", "--model.maps=[8,16]", "--model.dropout=0")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    """A cache folder of this file's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")

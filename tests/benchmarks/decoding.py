@@ -34,7 +34,7 @@ import tensorflow as tf
 
 from models.layers.positions import sinusoidal_positions
 from models.layers.reserved_tokens import BEGIN, END, PADDING, RESERVED
-from models.transformer import transformer_tiny
+from models.transformer import TransformerDecoder, transformer_tiny
 from pipelines.engine.application import UserError
 from pipelines.engine.compilation import compiled
 from pipelines.machine_translation import SOURCE_LENGTHS
@@ -120,12 +120,16 @@ def compare_lengths(short: Decoder, long: Decoder, batch: int, pairs: int) -> Co
 
 
 def never_ending_model() -> keras.Model:
-    """Random weights, but for one place of the last vectors: always 1, it decides on three logits.
+    """A tiny Transformer with random weights."""
+    keras.utils.set_random_seed(0)
+    return never_ending(transformer_tiny(VOCABULARY, VOCABULARY, dropout=0.0, normalization="pre"))
+
+
+def never_ending(model: TransformerDecoder) -> TransformerDecoder:
+    """The model, but for one place of the last vectors: always 1, it decides on three logits.
 
     So padding, begin and end are all but impossible, in every implementation.
     """
-    keras.utils.set_random_seed(0)
-    model = transformer_tiny(VOCABULARY, VOCABULARY, dropout=0.0, normalization="pre")
     scale, shift = (weight.numpy() for weight in model.decoder_norm.weights)
     scale[0], shift[0] = 0, 1
     model.decoder_norm.set_weights([scale, shift])

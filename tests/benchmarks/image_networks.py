@@ -28,8 +28,8 @@ from tests.keras_applications import Peer
 BATCH = 8
 TURN_SECONDS = 0.2  # what is quicker is repeated within a turn
 STEPS = ("forward", "training step")
-ROUNDS = 3  # the same network takes a fifth more or less memory in another process
-PAIRS = 10
+ROUNDS = 6  # the order in which weights are updated is chance, and decides on the peak of memory
+PAIRS = 5
 BUILDS = 7
 TARGET = 1.03
 BUILDING_TARGET = 1.1

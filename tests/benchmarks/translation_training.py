@@ -62,6 +62,7 @@ def assembled(sentences: int, epochs: int) -> Iterator[Assembly]:
             "data_dir": folder,
             "architecture": "transformer_tiny",
             "epochs": epochs,
+            "patience": epochs,  # nothing can be learned that holds for other sentences
             "preprocess.tokenizer": "words",
             "arrange.tokens_per_batch": TOKENS_PER_BATCH,
         }

@@ -28,29 +28,14 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
-from keras import initializers, layers, ops
+from keras import layers, ops
+
+from models.layers.initialization import Initialization, initializer
 
 Activation = Literal["sigmoid", "tanh", "relu", "leaky_relu", "linear"]
-Initialization = Literal["zeros", "small", "he", "xavier"]
 Normalization = Literal["none", "before", "after"]
 
 log = logging.getLogger(__name__)
-
-
-def initializer(name: Initialization) -> initializers.Initializer:
-    """How weights begin.
-
-    Args:
-        name: zeros; normal with deviation 0.01; normal with variance 2 / inputs (He et al. 2015,
-            https://arxiv.org/abs/1502.01852) or 1 / inputs (the courses' Xavier; Glorot and Bengio
-            2010 take 2 / (inputs + outputs), which is Keras's).
-    """
-    if name == "zeros":
-        return initializers.Zeros()
-    if name == "small":
-        return initializers.RandomNormal(stddev=0.01)
-    variance = {"he": 2.0, "xavier": 1.0}[name]
-    return initializers.VarianceScaling(variance, "fan_in", "untruncated_normal")
 
 
 def perceptron(

@@ -29,6 +29,7 @@ from typing import Any, Literal
 
 import keras
 from keras import layers, ops
+from keras.config import floatx
 
 from models.layers.initialization import Initialization, initializer
 
@@ -92,7 +93,7 @@ def perceptron(
         if dropout:
             x = layers.Dropout(dropout, name=f"dropout_{number}")(x)
     outputs = layers.Dense(
-        outputs, kernel_initializer=initializer(last), dtype="float32", name="output", **weights
+        outputs, kernel_initializer=initializer(last), dtype=floatx(), name="output", **weights
     )(x)
     return keras.Model({"columns": inputs}, outputs)
 

@@ -14,8 +14,9 @@ from pipelines.diagnosis.gradient_check import (
     relative_differences,
     verdict,
 )
-from pipelines.engine.application import UserError
+from pipelines.engine.application import UserError, application_names
 
+NAMES = application_names()
 FEW = np.random.default_rng(0).normal(size=(8, 3)), np.arange(8.0)[:, None]
 
 
@@ -83,8 +84,8 @@ def test_a_wrong_gradient_is_named() -> None:
     names, differences = checked(lambda: network(Steep(4, name="steep")))
     found = dict(zip(names, differences, strict=True))
     # ‖2g - g‖ / (‖2g‖ + ‖g‖)
-    assert found.pop("steep/kernel") == pytest.approx(1 / 3, rel=1e-6)
-    assert max(found.values()) < 1e-7
+    assert found.pop("steep/kernel") == pytest.approx(1 / 3, rel=1e-4)
+    assert max(found.values()) <= 1e-7
     (sentence,) = advice(names, differences)
     assert sentence.startswith("Gradients are wrong at steep/kernel (3.3e-01). ")
 
@@ -116,8 +117,13 @@ def test_verdicts(difference: float, words: str) -> None:
     assert verdict(difference) == words
 
 
-@pytest.mark.parametrize("name", ["tabular_classification", "image_captioning"])
-def test_the_command_checks_a_run(name: str, command, smoke_run) -> None:
+QUICK = "tabular_classification"
+
+
+@pytest.mark.parametrize(
+    "name", [QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n != QUICK)]
+)
+def test_the_command_checks_a_run_of_every_application(name: str, command, smoke_run) -> None:
     run = smoke_run(name)
     result = command(diagnose.main, run, "--gradient_check")
     assert result.status == 0, result.err

@@ -97,16 +97,9 @@ def test_a_mistake_on_the_way_down_is_looked_for_above_the_last_wrong_weight() -
     assert "look first at the layer of lower/bias, and at what reads its output" in sentence
 
 
-def test_a_model_that_stays_coarse_is_refused() -> None:
-    with pytest.raises(UserError, match=r"loss in float32, .* of keras.config.floatx\(\) instead"):
-        checked(coarse)
-
-
-def coarse() -> keras.Model:
-    inputs = keras.Input((3,))
-    model = keras.Model(inputs, keras.layers.Dense(1, dtype="float32")(inputs), name="coarse")
-    model.compile(loss=keras.losses.MeanSquaredError(dtype="float32"))
-    return model
+def test_a_layer_that_stays_coarse_is_named() -> None:
+    with pytest.raises(UserError, match=r"^half computes in float32, .* ask for keras\.config"):
+        checked(lambda: network(keras.layers.Dense(2, dtype="float32", name="half")))
 
 
 @pytest.mark.parametrize(

@@ -110,17 +110,18 @@ def relative_differences(model: keras.Model, batch: tuple, seed: int) -> np.ndar
     Raises:
         UserError: for a model that does not compute in float64.
     """
+    coarse = [layer for layer in model._flatten_layers() if layer.compute_dtype != "float64"]
+    if coarse:
+        raise UserError(
+            f"{coarse[0].path} computes in {coarse[0].compute_dtype}, too coarse to see gradients; "
+            "where it asks for that, let it ask for keras.config.floatx()"
+        )
     draw = np.random.default_rng(seed)
     weights = model.trainable_variables
     for weight in weights:
         weight.assign(weight + NOISE * draw.normal(size=weight.shape))
     loss = _repeatable_loss(model, batch)
     value, gradients = _back_propagated(loss, weights)
-    if value.dtype != tf.float64:
-        raise UserError(
-            f"{model.name} computes its loss in {value.dtype.name}, which is too coarse; make its "
-            "last layer, and whatever is cast, of keras.config.floatx() instead"
-        )
     rounding = ROUNDING * max(1.0, abs(float(value)))
     return np.array(
         [

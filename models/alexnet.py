@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import keras
 from keras import layers, ops
+from keras.config import floatx
 
 from models.layers.features import stride_map
 from models.layers.normalization import LocalResponseNormalization
@@ -84,7 +85,7 @@ def network(
             4096, activation="relu", kernel_initializer="he_normal", name=f"fc{number}"
         )(x)
         x = layers.Dropout(dropout, name=f"dropout{number}")(x)
-    outputs = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    outputs = layers.Dense(num_classes, dtype=floatx(), name="logits")(x)
     return keras.Model({"image": inputs}, outputs, name=name)
 
 

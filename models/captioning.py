@@ -34,6 +34,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from keras.config import floatx
 
 from models.encoder_decoder import Cell, RecurrentDecoder
 from models.layers.attention import AdditiveAttention
@@ -197,7 +198,7 @@ class ShowAndTell(RecurrentDecoder):
         }
 
     def look(self, query, memory: dict):
-        return query[..., :0], ops.cast(ops.zeros_like(query[..., :1]), "float32")
+        return query[..., :0], ops.cast(ops.zeros_like(query[..., :1]), floatx())
 
 
 @keras.saving.register_keras_serializable(package="zoo")

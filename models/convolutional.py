@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import keras
 from keras import layers
+from keras.config import floatx
 
 from models.layers.features import stride_map
 
@@ -76,5 +77,5 @@ def convolutional_network(
             x = POOLING[dimensions](2, name=f"block{block + 1}_pool")(x)
     x = AVERAGE[dimensions](name="pool")(x)
     x = layers.Dropout(dropout, name="dropout")(x)
-    outputs = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    outputs = layers.Dense(num_classes, dtype=floatx(), name="logits")(x)
     return keras.Model({input_name: inputs}, outputs, name="convolutional_network")

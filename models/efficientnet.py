@@ -34,6 +34,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
+from keras.config import floatx
 
 from models.layers.byte_pixels import BytePixels
 from models.layers.features import Strides, stride_map
@@ -244,7 +245,7 @@ def efficientnet(
     outputs = layers.Dense(
         num_classes,
         kernel_initializer=keras.initializers.VarianceScaling(1 / 3, "fan_out", "uniform"),
-        dtype="float32",
+        dtype=floatx(),
         name="predictions",
     )(x)
     model = keras.Model({"image": inputs}, outputs, name=f"efficientnet_{scale}")

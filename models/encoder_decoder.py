@@ -33,6 +33,7 @@ from typing import Any, Literal
 
 import keras
 from keras import ops
+from keras.config import floatx
 
 from models.layers.attention import AdditiveAttention
 from models.layers.recurrent import RecurrentStack, cell_stack
@@ -74,7 +75,7 @@ class RecurrentDecoder(RemadeModel):
         if context_size:
             self.readout = keras.layers.Dense(2 * units, name="readout")
         self.dropout = keras.layers.Dropout(dropout)
-        self.logits = keras.layers.Dense(target_vocabulary_size, dtype="float32", name="logits")
+        self.logits = keras.layers.Dense(target_vocabulary_size, dtype=floatx(), name="logits")
 
     def build_decoder(self) -> None:
         """Makes the weights of the decoder's layers."""
@@ -97,7 +98,7 @@ class RecurrentDecoder(RemadeModel):
             return carry, carry  # what is given out has the structure of what is carried on
 
         hidden = self._first_states(memory, 1)
-        no_weights = ops.zeros_like(ops.cast(memory["mask"], "float32"))[:, None]
+        no_weights = ops.zeros_like(ops.cast(memory["mask"], floatx()))[:, None]
         no_context = ops.zeros((*ops.shape(hidden[0])[:2], self.context_size), hidden[0].dtype)
         _, (weights, contexts, *hidden) = ops.scan(
             advance, (no_weights, no_context, *hidden), ops.transpose(embedded, (1, 0, 2))
@@ -255,8 +256,8 @@ class PlainEncoderDecoder(RecurrentEncoderDecoder):
 
     def look(self, query, memory: dict):
         summary = (memory["summary"][:, None] + ops.zeros_like(query))[..., : self.context_size]
-        nowhere = ops.zeros_like(ops.cast(memory["mask"], "float32"))
-        rows = ops.zeros_like(ops.cast(query[..., :1], "float32"))
+        nowhere = ops.zeros_like(ops.cast(memory["mask"], floatx()))
+        rows = ops.zeros_like(ops.cast(query[..., :1], floatx()))
         return summary, nowhere[:, None] + rows
 
 

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 
 import keras
 from keras import layers
+from keras.config import floatx
 
 from models.layers.features import stride_map
 from models.layers.normalization import LocalResponseNormalization
@@ -193,7 +194,7 @@ def _googlenet(input_shape, num_classes: int, batch_normalization: bool, dropout
             x = pooled(x, POOLED_AT[module], f"pool{module[0]}")
     x = layers.GlobalAveragePooling2D(name="pool5")(stride_map(x, 32))
     x = layers.Dropout(dropout, name="dropout")(x)
-    return inputs, maps, layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    return inputs, maps, layers.Dense(num_classes, dtype=floatx(), name="logits")(x)
 
 
 def _auxiliary(x, num_classes: int, batch_normalization: bool, name: str):
@@ -204,7 +205,7 @@ def _auxiliary(x, num_classes: int, batch_normalization: bool, name: str):
     x = layers.Flatten(name=f"{name}_flatten")(x)
     x = layers.Dense(1024, activation="relu", name=f"{name}_fc")(x)
     x = layers.Dropout(0.7, name=f"{name}_dropout")(x)
-    return layers.Dense(num_classes, dtype="float32", name=f"{name}_logits")(x)
+    return layers.Dense(num_classes, dtype=floatx(), name=f"{name}_logits")(x)
 
 
 def _convolution(x, maps: int, size: int, name: str, batch_normalization: bool, stride: int = 1):
@@ -333,6 +334,6 @@ def inception_v3(
         ]
         x = layers.Concatenate(name=name)(branches)
     x = layers.GlobalAveragePooling2D(name="avg_pool")(stride_map(x, 32))
-    outputs = layers.Dense(num_classes, dtype="float32", name="predictions")(x)
+    outputs = layers.Dense(num_classes, dtype=floatx(), name="predictions")(x)
     model = keras.Model({"image": inputs}, outputs, name="inception_v3")
     return initialised(model, weights, WEIGHTS[model.name])

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import keras
 from keras import layers
+from keras.config import floatx
 
 from models.inception import chain, module, normalised_convolution, stem
 from models.layers.features import stride_map
@@ -91,6 +92,6 @@ def inception_resnet_v2(
     x = residual_block(x, "block8_10", BLOCK8[0], scale=1.0)
     x = stride_map(normalised_convolution(x, 1536, 1, "conv_7b"), 32)
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-    outputs = layers.Dense(num_classes, dtype="float32", name="predictions")(x)
+    outputs = layers.Dense(num_classes, dtype=floatx(), name="predictions")(x)
     model = keras.Model({"image": inputs}, outputs, name="inception_resnet_v2")
     return initialised(model, weights, WEIGHTS[model.name])

@@ -29,6 +29,7 @@ import math
 import keras
 import numpy as np
 from keras import layers, ops
+from keras.config import floatx
 
 SMALLEST_SIDE = 32
 
@@ -214,7 +215,7 @@ def lenet5(input_shape: tuple[int, int, int] = (32, 32, 1), num_classes: int = 1
     x = layers.Conv2D(120, 5, name="c5", **options)(x)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(84, name="f6", **options)(x)
-    outputs = RadialBasis(num_classes, dtype="float32", name="logits")(x)
+    outputs = RadialBasis(num_classes, dtype=floatx(), name="logits")(x)
     return keras.Model({"image": inputs}, outputs, name="lenet5")
 
 
@@ -240,7 +241,7 @@ def lenet5_dense(
     x = layers.Conv2D(120, 5, activation=activation, name="c5")(x)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(84, activation=activation, name="f6")(x)
-    outputs = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    outputs = layers.Dense(num_classes, dtype=floatx(), name="logits")(x)
     return keras.Model({"image": inputs}, outputs, name="lenet5_dense")
 
 

@@ -28,6 +28,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
+from keras.config import floatx
 
 from models.layers.byte_pixels import BytePixels
 from models.layers.features import Strides, stride_map
@@ -302,7 +303,7 @@ def mobilenet_v2(
     last = rounded(1280 * max(1.0, width))
     x = normalised_convolution(stride_map(x, 32), last, 1, "Conv_1", "Conv_1_bn", relu6("out_relu"))
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-    outputs = layers.Dense(num_classes, dtype="float32", name="predictions")(x)
+    outputs = layers.Dense(num_classes, dtype=floatx(), name="predictions")(x)
     model = keras.Model({"image": inputs}, outputs, name="mobilenet_v2")
     return initialised(model, weights, _published_v2(width, input_shape))
 
@@ -408,7 +409,7 @@ def _residual(x, y, stride: int, name: str):
 
 def _classified(x, inputs, num_classes: int, convolution: str, name: str) -> keras.Model:
     """The network from ``inputs`` to the logits of ``x`` [batch, 1, 1, maps], by convolution."""
-    x = layers.Conv2D(num_classes, 1, dtype="float32", name=convolution)(x)
+    x = layers.Conv2D(num_classes, 1, dtype=floatx(), name=convolution)(x)
     return keras.Model({"image": inputs}, layers.Flatten(name="predictions")(x), name=name)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import keras
 from keras import layers
+from keras.config import floatx
 
 from models.layers.features import stride_map
 from models.layers.picture import picture_input
@@ -49,5 +50,5 @@ def network_in_network(
             x = pool(3, 2, padding="same", name=f"block{block}_pool")(x)
             x = layers.Dropout(dropout, name=f"block{block}_dropout")(x)
     x = layers.Conv2D(num_classes, 1, name="class_maps")(x)
-    outputs = layers.GlobalAveragePooling2D(dtype="float32", name="logits")(x)
+    outputs = layers.GlobalAveragePooling2D(dtype=floatx(), name="logits")(x)
     return keras.Model({"image": inputs}, outputs, name="network_in_network")

@@ -32,6 +32,7 @@ from typing import Any, Literal
 
 import keras
 from keras import layers, ops
+from keras.config import floatx
 
 from models.layers.features import stride_map
 from models.layers.official_weights import Published, initialised
@@ -160,7 +161,7 @@ def classified(x, inputs, num_classes: int, name: str) -> keras.Model:
     """The network from ``inputs`` to the logits of the pooled maps ``x``."""
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     outputs = layers.Dense(
-        num_classes, kernel_initializer="he_normal", dtype="float32", name="predictions"
+        num_classes, kernel_initializer="he_normal", dtype=floatx(), name="predictions"
     )(x)
     return keras.Model({"image": inputs}, outputs, name=name)
 

@@ -25,6 +25,7 @@ from typing import Literal
 
 import keras
 from keras import ops
+from keras.config import floatx
 
 from models.layers.attention import MultiHeadAttention
 from models.layers.positions import sinusoidal_positions
@@ -283,7 +284,7 @@ class TransformerDecoder(RemadeModel):
     def _factors(self, vectors):
         """What the logits are a product of: [B, T, dim] and the table [V, dim], in float32."""
         table = self.target_embedding.embeddings
-        return ops.cast(self.decoder_norm(vectors), "float32"), ops.cast(table, "float32")
+        return ops.cast(self.decoder_norm(vectors), floatx()), ops.cast(table, floatx())
 
 
 def _product(vectors, table):

@@ -20,6 +20,7 @@ from typing import Any
 
 import keras
 from keras import layers
+from keras.config import floatx
 
 from models.layers.features import stride_map
 from models.layers.official_weights import Published, initialised
@@ -79,7 +80,7 @@ def vgg(
     for name in ("fc1", "fc2"):
         x = layers.Dense(4096, activation="relu", name=name)(x)
         x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
-    outputs = layers.Dense(num_classes, dtype="float32", name="predictions")(x)
+    outputs = layers.Dense(num_classes, dtype=floatx(), name="predictions")(x)
     model = keras.Model({"image": inputs}, outputs, name=f"vgg{depth}")
     return initialised(model, weights, WEIGHTS[model.name], top=3)
 

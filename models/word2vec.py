@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import keras
 from keras import layers, ops
+from keras.config import floatx
 
 
 def skip_gram(vocabulary_size: int = 10_000, *, embedding_dim: int = 100) -> keras.Model:
@@ -33,7 +34,7 @@ def skip_gram(vocabulary_size: int = 10_000, *, embedding_dim: int = 100) -> ker
     word = word_vectors(vocabulary_size, embedding_dim)(center)
     contexts = context_vectors(vocabulary_size, embedding_dim)(candidates)
     scores = ops.einsum("bd,bcd->bc", word, contexts)
-    logits = layers.Activation("linear", dtype="float32", name="logits")(scores)
+    logits = layers.Activation("linear", dtype=floatx(), name="logits")(scores)
     return keras.Model({"center": center, "candidates": candidates}, logits, name="skip_gram")
 
 

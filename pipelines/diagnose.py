@@ -4,6 +4,9 @@ Writes ``diagnosis.md`` and its pictures into the run folder. For every applicat
 error of the training, dev and test sets, names the gaps between them and says which options act on
 the largest. Where answers are searched for (translation), it also asks whether the search or the
 model is at fault for them, and which beam width and which length penalty are best.
+
+With ``--gradient_check`` it compares the gradients of the run's model with central differences
+instead, and writes ``gradient_check.md``.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Sequence
 
 from pipelines.diagnosis.bias_variance import bias_variance
 from pipelines.diagnosis.findings import Request, write_findings
+from pipelines.diagnosis.gradient_check import gradient_check
 from pipelines.engine.answers import open_run
 from pipelines.engine.application import choose
 from pipelines.engine.cli import run_command
@@ -64,18 +68,24 @@ def run(arguments: Sequence[str]) -> None:
         default=Request.length_penalties,
         help="the length penalties to try, besides the run's own (default: %(default)s)",
     )
+    parser.add_argument(
+        "--gradient_check",
+        action="store_true",
+        help="check the gradients of the model on a few examples, and nothing else",
+    )
     options = vars(parser.parse_args(arguments))
     path = options.pop("run")
     request = Request(**options)
     opened = open_run(path)
     choose("split", request.split, opened.assembly.source.splits)
-    findings = [
-        diagnosis(opened, request) for diagnosis in (bias_variance, *opened.application.diagnoses)
-    ]
-    write_findings(opened.run, findings)
+    name, diagnoses = "diagnosis.md", (bias_variance, *opened.application.diagnoses)
+    if request.gradient_check:
+        name, diagnoses = "gradient_check.md", (gradient_check,)
+    findings = [diagnosis(opened, request) for diagnosis in diagnoses]
+    write_findings(opened.run, findings, name)
     for found in findings:
         print("\n".join(found.advice))
-    print(f"diagnosis: {opened.run.path}/diagnosis.md")
+    print(f"diagnosis: {opened.run.path}/{name}")
 
 
 main = functools.partial(run_command, run)

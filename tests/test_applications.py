@@ -185,7 +185,7 @@ def test_prepared_arrays_train_on_jax_without_tensorflow(name: str, command, tmp
         "import runpy, sys\n"
         "sys.modules['tensorflow'] = sys.modules['tensorflow_text'] = None\n"
         f"sys.argv[1:] = ['--prepared', {str(prepared)!r}, '--epochs', '1', '--run', 'jax',"
-        f" '--runs_dir', {str(runs)!r}]\n"
+        f" '--runs_dir', {str(runs)!r}, '--ema', '0.9', '--l2', '1', '--initializer', 'he']\n"
         f"runpy.run_module({module!r}, run_name='__main__')\n"
     )
     result = run_python("-c", program, environment={"KERAS_BACKEND": "jax"})

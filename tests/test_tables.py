@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
-import logging
 import pathlib
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from models.fully_connected import deep_network, logistic_regression, perceptron
+from models.fully_connected import logistic_regression, perceptron
 from pipelines import predict
 from pipelines.engine.application import UserError
 from pipelines.preprocess.table import LabelTable, NumberTable
@@ -335,45 +333,6 @@ def test_a_single_truth_has_no_explained_variance():
 
 
 # The knobs of fully connected networks -----------------------------------------------------------
-
-
-def test_zeros_in_a_hidden_layer_warn_and_stay_symmetric(caplog):
-    with caplog.at_level(logging.WARNING):
-        model = deep_network(3, 2, units=4, depth=2, initialization="zeros")
-    assert "all its units compute the same" in caplog.text
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    x = np.random.default_rng(0).normal(size=(32, 3))
-    model.fit({"columns": x}, (x[:, 0] > 0).astype(int), epochs=2, verbose=0)
-    for name in ("hidden_1", "hidden_2"):
-        kernel, bias = model.get_layer(name).get_weights()
-        assert (kernel == kernel[:, :1]).all()
-        assert (bias == bias[0]).all()
-
-
-def test_logistic_regression_does_not_warn(caplog):
-    logistic_regression(3)
-    assert not caplog.text
-
-
-@pytest.mark.parametrize(
-    ("initialization", "deviation"),
-    [("small", 0.01), ("he", np.sqrt(2 / 400)), ("xavier", np.sqrt(1 / 400)), ("zeros", 0)],
-)
-def test_weights_begin_with_the_stated_deviation(initialization, deviation):
-    keras.utils.set_random_seed(0)
-    model = perceptron(400, 1, (300,), initialization=initialization)
-    weights, bias = model.get_layer("hidden_1").get_weights()
-    assert weights.std() == pytest.approx(deviation, rel=0.02)
-    assert not bias.any()
-
-
-def test_l2_is_the_courses_lambda_over_two_m():
-    lambda_, m = 0.7, 50
-    model = perceptron(4, 1, (3,), l2=lambda_ / (2 * m), l1=0.01)
-    squares = sum(np.sum(w**2) for w in model.get_weights() if w.ndim == 2)
-    absolute = sum(np.sum(np.abs(w)) for w in model.get_weights() if w.ndim == 2)
-    expected = lambda_ / (2 * m) * squares + 0.01 * absolute
-    assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "leaky_relu", "linear"])

@@ -19,8 +19,9 @@ from pipelines.engine.application import Recipe, UserError, load_application
 from pipelines.engine.assembly import assemble
 from pipelines.engine.cli import train_run
 from pipelines.engine.configuration import Command, Configuration, parse
-from pipelines.engine.optimizer import learning_rate, optimizer
+from pipelines.engine.optimizer import optimizer
 from pipelines.engine.run import Run, save_arrays
+from pipelines.engine.schedule import learning_rate
 from pipelines.engine.train import check_devices
 from tests.conftest import ROOT, run_python
 
@@ -141,7 +142,8 @@ def test_two_devices_train_as_one(tmp_path) -> None:
         "from pipelines.engine.configuration import Command, parse\n"
         "from pipelines.engine.train import prepare_backend\n"
         "name = sys.argv[1]\n"
-        "configuration, _ = parse(load_application(name), ['--epochs', '2'])\n"
+        "options = ['--epochs', '2', '--ema', '0.9', '--l2', '1']\n"
+        "configuration, _ = parse(load_application(name), options)\n"
         "for devices in (['CPU:0', 'CPU:1'], ['CPU:0']):\n"
         "    prepare_backend(configuration.recipe)\n"
         f"    command = Command(runs_dir={str(tmp_path)!r}, run=str(len(devices)), smoke=True)\n"
@@ -297,3 +299,12 @@ def test_recipe_sets_the_momentum_of_running_statistics() -> None:
 
     assert momenta() == {0.9}
     assert momenta("--normalization_momentum", "null") == {0.999}
+
+
+def test_momentum_of_running_statistics_reaches_a_captioner_s_backbone() -> None:
+    options = ["--architecture", "show_and_tell", "--normalization_momentum", "0.5"]
+    configuration, _ = parse(load_application("image_captioning"), options)
+    model_arguments = {"input_shape": (32, 32, 3), "vocabulary_size": 9}
+    backbone = assemble(configuration).learner(model_arguments).build().backbone
+    norms = [n for n in backbone.layers if isinstance(n, keras.layers.BatchNormalization)]
+    assert {layer.momentum for layer in norms} == {0.5}

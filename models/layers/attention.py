@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import keras
 from keras import ops
+from keras.config import floatx
 
 MASKED = -1e9
 
@@ -58,7 +59,7 @@ class AdditiveAttention(keras.layers.Layer):
         """
         query = ops.expand_dims(self.query_projection(query), 2)
         scores = ops.squeeze(self.score(ops.tanh(query + ops.expand_dims(keys, 1))), -1)
-        scores = ops.where(mask[:, None], ops.cast(scores, "float32"), MASKED)
+        scores = ops.where(mask[:, None], ops.cast(scores, floatx()), MASKED)
         weights = ops.softmax(scores)
         return ops.matmul(ops.cast(weights, values.dtype), values), weights
 
@@ -113,7 +114,7 @@ class MultiHeadAttention(keras.layers.Layer):
         """
         queries = self._split(self.query(queries))
         products = ops.einsum("...qd,...sd->...qs", queries, keys)
-        products = ops.cast(products, "float32") / (self.dim // self.heads) ** 0.5
+        products = ops.cast(products, floatx()) / (self.dim // self.heads) ** 0.5
         weights = ops.softmax(ops.where(mask, products, MASKED))
         seen = ops.einsum("...qs,...sd->...qd", ops.cast(weights, values.dtype), values)
         seen = ops.swapaxes(seen, -3, -2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 from keras import layers, ops
+from keras.config import floatx
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -29,7 +30,7 @@ class LocalResponseNormalization(layers.Layer):
 
     def call(self, x):
         maps, reach = x.shape[-1], self.size // 2
-        squares = ops.square(ops.cast(x, "float32"))  # of float16 they would overflow at 256
+        squares = ops.square(ops.cast(x, floatx()))  # of float16 they would overflow at 256
         squares = ops.pad(squares, ((0, 0), (0, 0), (0, 0), (reach, reach)))
         total = sum(squares[..., first : first + maps] for first in range(self.size))
         return x * ops.cast((self.k + self.alpha * total) ** -self.beta, x.dtype)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from keras import ops
+from keras.config import floatx
 
 
 def sinusoidal_positions(positions, dim: int):
@@ -20,6 +21,6 @@ def sinusoidal_positions(positions, dim: int):
         float32, the shape of ``positions`` followed by ``dim``.
     """
     k = ops.arange(dim)
-    exponent = ops.cast(2 * (k // 2), "float32") / dim
-    angles = ops.cast(positions, "float32")[..., None] / ops.power(10_000.0, exponent)
+    exponent = ops.cast(2 * (k // 2), floatx()) / dim
+    angles = ops.cast(positions, floatx())[..., None] / ops.power(10_000.0, exponent)
     return ops.where(ops.equal(k % 2, 0), ops.sin(angles), ops.cos(angles))

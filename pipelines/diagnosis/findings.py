@@ -27,6 +27,7 @@ class Request:
         examples: how many of them, the first ones; None: all.
         beam_widths: of the searches that are tried.
         length_penalties: of the searches that are tried.
+        gradient_check: whether to check the gradients, and nothing else.
 
     Raises:
         UserError: for numbers that no diagnosis can have.
@@ -39,6 +40,7 @@ class Request:
     examples: int | None = 300
     beam_widths: Sequence[int] = (1, 2, 3, 5, 10, 20, 50, 100)
     length_penalties: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+    gradient_check: bool = False
 
     def __post_init__(self) -> None:
         whole = {
@@ -77,15 +79,15 @@ class Findings:
     sections: list[Section]
 
 
-def write_findings(run: Run, findings: Sequence[Findings]) -> None:
-    """Replaces ``diagnosis.md`` of the run: the advice of all diagnoses first."""
+def write_findings(run: Run, findings: Sequence[Findings], name: str = "diagnosis.md") -> None:
+    """Replaces a file of the run: the advice of all diagnoses first."""
     advice = [f"- {sentence}" for found in findings for sentence in found.advice]
     sections = [section for found in findings for section in found.sections]
     lines = [f"# {run.configuration.application}: diagnosis of {run.path.name}", ""]
     lines += ["## What to work on", "", *advice]
     for section in sections:
         lines += ["", f"## {section.title}", "", section.text]
-    write_text(run.path / "diagnosis.md", "\n".join(lines) + "\n")
+    write_text(run.path / name, "\n".join(lines) + "\n")
 
 
 def save_picture(canvas: Any, file: pathlib.Path) -> None:

@@ -41,24 +41,47 @@ class Recipe:
 
     Args:
         epochs: passes over the training examples.
-        batch_size: examples a step, over all replicas.
+        batch_size: examples a step, over all replicas: all of the training split (batch gradient
+            descent), some (mini-batches) or 1 (stochastic gradient descent).
         optimizer: the update rule.
-        learning_rate: the (initial) step size.
-        schedule: how the learning rate falls over the run: not at all; along half a cosine to
-            zero; to a tenth after one half and again after three quarters of the epochs; or with
-            the inverse square root of the step, after the warm-up (the Transformer's own schedule,
-            "Noam", is this with a learning rate of 1 / √(dim · warmup_steps)).
+        learning_rate: the (initial) step size α.
+        schedule: how α falls in the course of the run. Not at all (constant); with e, the number of
+            finished epochs, to α / (1 + decay · e) (inverse_time), α · decay^e (exponential) or
+            α / √(1 + e) (inverse_sqrt_epoch); along half a cosine to zero (cosine); to a tenth
+            after one half and again after three quarters of the epochs (steps); by hand (manual);
+            or to α / √t at the t-th step, and with a warm-up of w steps to α · √(w / t) after it
+            (inverse_sqrt; with α = 1 / √(dim · w) the Transformer's own schedule, "Noam"). The k
+            that books put above a root is part of α.
+        decay: the number in inverse_time, where none is 1, and in exponential, where none is 0.95.
+        decay_epochs: of how many epochs e counts one: more than 1 make a staircase of these three.
+        rates: of the manual schedule: 11:1e-3,16:1e-4 is a rate of 0.001 from the 11th epoch on and
+            of 0.0001 from the 16th, and the learning rate up to then.
         warmup_steps: steps over which the learning rate first rises linearly from zero.
+        momentum: β, how much of its velocity the momentum rule keeps a step. The velocity is
+            β v + g here; where it is β v + (1 - β) g, α is larger by 1 / (1 - β).
+        rho: how much of the squared gradient's running mean RMSprop keeps a step.
         beta_1: how much of the gradient's running mean Adam keeps a step.
         beta_2: how much of the squared gradient's running mean Adam keeps a step.
-        epsilon: what Adam adds to the root of the latter before it divides by it.
-        weight_decay: decoupled decay of the weights a step, relative to the learning rate.
+        epsilon: what keeps Adam and RMSprop from dividing by zero: Adam adds it to the root of the
+            latter, before that is corrected for its start from zero; RMSprop to what the root is
+            taken of.
+        weight_decay: decoupled decay of all weights a step, relative to the learning rate.
+        l1: λ of a penalty of λ / 2m times the sum of the absolute weights on the loss, for m
+            training examples; of kernels alone, not of biases, normalization and embeddings.
+        l2: likewise of a penalty of λ / 2m times the sum of their squares. Keras's factor is
+            λ / 2m; gradient descent then shrinks kernels as a weight decay of λ / m does.
+        initializer: how kernels begin, in place of the architecture's own way: at zero; normal with
+            deviation 0.01 (small); or normal with variance 2 / inputs (he), 1 / inputs (xavier) or
+            2 / (inputs + outputs) (glorot). None: the architecture's.
         clip_norm: largest norm of the gradient over all weights; longer ones are scaled down.
         monitor: the measure that picks the best checkpoint and stops early; the lower the better
             if its name ends with loss or error, else the higher.
         averaged_epochs: the weights that are kept are the mean of those after the best epoch and
             after so many epochs up to it (Vaswani et al. 2017, section 6.1, average five
             checkpoints); 1: no mean.
+        ema: β of an exponentially weighted average of the weights over the steps, corrected for its
+            start from zero: about the last 1 / (1 - β) steps count. It is validated and kept in
+            place of the weights themselves; none: no average.
         patience: epochs without a better ``monitor`` after which training stops; none: never.
         normalization_momentum: how much of its running statistics batch normalization keeps a
             step, in place of the architecture's own share; none: that one. After n steps at
@@ -70,18 +93,36 @@ class Recipe:
     """
 
     epochs: int = 10
-    batch_size: int = 64
+    batch_size: int | Literal["all"] = 64
     optimizer: Literal["sgd", "momentum", "rmsprop", "adam", "adamw"] = "adam"
     learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine", "steps", "inverse_sqrt"] = "constant"
+    schedule: Literal[
+        "constant",
+        "cosine",
+        "steps",
+        "inverse_sqrt",
+        "inverse_sqrt_epoch",
+        "inverse_time",
+        "exponential",
+        "manual",
+    ] = "constant"
+    decay: float | None = None
+    decay_epochs: int = 1
+    rates: str | None = None
     warmup_steps: int = 0
+    momentum: float = 0.9
+    rho: float = 0.9
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-7
     weight_decay: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    initializer: Literal["zeros", "small", "he", "xavier", "glorot"] | None = None
     clip_norm: float | None = None
     monitor: str = "val_loss"
     averaged_epochs: int = 1
+    ema: float | None = None
     patience: int | None = None
     normalization_momentum: float | None = None
     mixed_precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -89,22 +130,70 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raises UserError for a number that no training can have."""
-        at_least_one = ("epochs", "batch_size", "averaged_epochs", "patience")
+        """Raises UserError for numbers that no training can have, or that go unread."""
+        at_least_one = ("epochs", "averaged_epochs", "patience", "decay_epochs")
         bounds = dict.fromkeys((*at_least_one, "steps_per_execution"), 1)
-        bounds |= dict.fromkeys(("warmup_steps", "weight_decay", "seed"), 0)
+        bounds |= dict.fromkeys(("warmup_steps", "weight_decay", "l1", "l2", "seed"), 0)
+        bounds |= {} if self.batch_size == "all" else {"batch_size": 1}
         for name, bound in bounds.items():
             value = getattr(self, name)
             if value is not None and value < bound:
                 raise UserError(f"--{name} must be at least {bound}, not {value}")
-        for name in ("beta_1", "beta_2", "normalization_momentum"):
+        for name in ("momentum", "rho", "beta_1", "beta_2", "ema", "normalization_momentum"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise UserError(f"--{name} must be at least 0 and below 1, not {value}")
-        for name in ("learning_rate", "epsilon", "clip_norm"):
+        for name in ("learning_rate", "epsilon", "clip_norm", "decay"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"--{name} must be above 0, not {value}")
+        self._check_schedule()
+        if self.ema is not None and self.averaged_epochs > 1:
+            raise UserError("--ema and --averaged_epochs exclude each other: one average is kept")
+
+    def _check_schedule(self) -> None:
+        readers = {
+            "decay": ("inverse_time", "exponential"),
+            "decay_epochs": ("inverse_time", "exponential", "inverse_sqrt_epoch"),
+            "rates": ("manual",),
+        }
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, schedules in readers.items():
+            if getattr(self, name) != defaults[name] and self.schedule not in schedules:
+                raise UserError(
+                    f"--{name} is read by --schedule {' or '.join(schedules)}, not by "
+                    f"{self.schedule}"
+                )
+        if self.schedule == "manual" and not self.manual_rates:
+            raise UserError("--schedule manual needs --rates, such as 11:1e-3,16:1e-4")
+
+    @property
+    def manual_rates(self) -> dict[int, float]:
+        """Learning rates by the epoch, counted from 1, that they start with; UserError for others.
+
+        Epochs and rates are above 0.
+        """
+        found = {}
+        for pair in listed(self.rates):
+            epoch, _, rate = pair.partition(":")
+            try:
+                found[int(epoch)] = float(rate)
+            except ValueError:
+                raise UserError(
+                    f"--rates are pairs such as 11:1e-3,16:1e-4, epoch and rate, not {pair}"
+                ) from None
+        if not all(epoch > 0 and rate > 0 for epoch, rate in found.items()):
+            raise UserError(f"--rates are epochs from 1 on and rates above 0, not {self.rates}")
+        return dict(sorted(found.items()))
+
+    @property
+    def foresees_its_end(self) -> bool:
+        """Whether the learning rate depends on how many epochs there will be."""
+        return self.schedule in ("cosine", "steps")
+
+    def rows(self, examples: int) -> int:
+        """Examples a step, where there are so many."""
+        return examples if self.batch_size == "all" else self.batch_size
 
     @property
     def monitor_mode(self) -> Literal["min", "max"]:

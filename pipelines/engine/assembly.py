@@ -11,6 +11,7 @@ import keras
 
 from pipelines.engine.application import Application, load_application
 from pipelines.engine.configuration import Configuration, construct
+from pipelines.engine.kernels import initialize
 from pipelines.engine.train import Learner
 from pipelines.engine.transfer import Transfer
 from pipelines.sources.source import Source
@@ -45,6 +46,8 @@ class Assembly:
 
         def build() -> keras.Model:
             model = self.builder(**model_arguments)
+            if recipe.initializer is not None:
+                initialize(model, recipe.initializer)
             if recipe.normalization_momentum is not None:
                 set_normalization_momentum(model, recipe.normalization_momentum)
             return model
@@ -54,7 +57,8 @@ class Assembly:
 
 def set_normalization_momentum(model: keras.Model, momentum: float) -> None:
     """How much of their running statistics the model's batch normalizations keep a step."""
-    for layer in model.layers:
+    # Keras has no public way to the layers of layers, such as those of a captioner's backbone.
+    for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = momentum
 

@@ -161,7 +161,8 @@ def _fit_preprocessor(assembly: Assembly, command: Command) -> None:
 def _read(assembly: Assembly, command: Command, replicas: int = 1) -> TrainingData:
     from pipelines.engine.data import training_data
 
-    limit = SMOKE_STEPS * assembly.configuration.recipe.batch_size if command.smoke else None
+    rows = assembly.configuration.recipe.rows(SMOKE_FIT_EXAMPLES)
+    limit = SMOKE_STEPS * rows if command.smoke else None
     steps = SMOKE_STEPS if command.smoke else None
     data = training_data(assembly, replicas=replicas, limit=limit, max_steps=steps)
     skipped = assembly.source.skipped
@@ -171,9 +172,9 @@ def _read(assembly: Assembly, command: Command, replicas: int = 1) -> TrainingDa
 
 
 def _check_resume(configuration: Configuration, run: Run, command: Command) -> None:
-    """A resumed run keeps its configuration; only more epochs at a constant rate may be asked."""
+    """A resumed run keeps its configuration; only more epochs, if no rate depends on them."""
     changed = run.configuration.differences(configuration)
-    if configuration.recipe.schedule == "constant":
+    if not configuration.recipe.foresees_its_end:
         changed.pop("epochs", None)
     if changed:
         listed = ", ".join(

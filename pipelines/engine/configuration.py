@@ -194,6 +194,8 @@ def parse(application: Application, arguments: Sequence[str]) -> tuple[Configura
     )
     _check_source_arguments(configuration, application)
     _check_transfer(configuration, application, backbone)
+    if configuration.recipe.initializer and configuration.model.get("weights"):
+        raise UserError("--initializer and --model.weights exclude each other")
     application.check(configuration)
     return configuration, Command(
         **{field.name: values[field.name] for field in dataclasses.fields(Command)}

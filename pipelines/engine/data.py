@@ -215,7 +215,6 @@ def training_data(
         max_steps: batches of an epoch to keep; None: all.
     """
     recipe, preprocessor = assembly.configuration.recipe, assembly.preprocessor
-    options = {"batch_size": recipe.batch_size, "seed": recipe.seed}
     examples = Examples.read(assembly.source, preprocessor, "train", limit)
     held_out = Examples.read(assembly.source, preprocessor, "validation", limit)
     model_inputs, model_arguments = preprocessor.model_inputs, preprocessor.model_arguments()
@@ -225,16 +224,22 @@ def training_data(
         )
         model_inputs = dict  # activations are inputs as they are
 
-    def batches(dataset: tf.data.Dataset, *, training: bool) -> tf.data.Dataset:
+    def batches(dataset: tf.data.Dataset, *, training: bool, **options: int) -> tf.data.Dataset:
         arranged = assembly.arrange(dataset, preprocessor, training=training, **options)
         if max_steps is not None:
             arranged = arranged.take(max_steps)
         return for_model(arranged, model_inputs, replicas)
 
     def one_epoch(epoch: Any) -> tf.data.Dataset:
-        return batches(shuffled(examples, epoch, **options), training=True)
+        options = {"batch_size": recipe.rows(examples.count), "seed": recipe.seed}
+        return batches(shuffled(examples, epoch, **options), training=True, **options)
 
     steps = _count(one_epoch(0))
+    if recipe.batch_size == "all" and steps > 1:
+        raise UserError(
+            f"--batch_size all is one step an epoch, which here is arranged in {steps} batches; "
+            "give a number"
+        )
 
     def from_epoch(first: int) -> tf.data.Dataset:
         # Where arrange makes more or fewer batches by chance, all epochs get as many as the first.
@@ -242,7 +247,10 @@ def training_data(
         endless = epochs.flat_map(lambda epoch: one_epoch(epoch).repeat().take(steps))
         return untuned(endless.prefetch(tf.data.AUTOTUNE))
 
-    validation = batches(in_order(held_out, batch_size=recipe.batch_size), training=False)
+    rows = recipe.rows(READ_BATCH)
+    validation = batches(
+        in_order(held_out, batch_size=rows), training=False, batch_size=rows, seed=recipe.seed
+    )
     return TrainingData(
         training=from_epoch,
         steps_per_epoch=steps,
@@ -250,6 +258,7 @@ def training_data(
         validation=untuned(validation.prefetch(tf.data.AUTOTUNE).repeat()),
         validation_steps=_count(validation),
         model_arguments=model_arguments,
+        examples=examples.count,
     )
 
 
@@ -276,6 +285,6 @@ def training_views(assembly: Assembly, count: int, epochs: int) -> list[dict[str
         preprocessor,
         training=True,
         seed=recipe.seed,
-        batch_size=recipe.batch_size,
+        batch_size=recipe.rows(examples.count),
     )
     return [examples.gather(everyone), *arranged]

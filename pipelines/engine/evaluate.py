@@ -16,6 +16,7 @@ from rich.progress import track
 from pipelines.engine.answers import OpenRun
 from pipelines.engine.application import UserError, choose
 from pipelines.engine.data import (
+    READ_BATCH,
     Examples,
     evaluation_batches,
     raw_batches,
@@ -68,7 +69,7 @@ def answer_split(opened: OpenRun, split: str, limit: int | None = None) -> Evalu
         opened.preprocessor,
         opened.assembly.arrange,
         split,
-        batch_size=recipe.batch_size,
+        batch_size=recipe.rows(READ_BATCH),
         seed=recipe.seed,
         limit=limit,
     )
@@ -104,7 +105,7 @@ def evaluate_together(
     require_one_question(members)
     first = members[0]
     choose("split", split, first.assembly.source.splits)
-    rows = max(1, first.assembly.configuration.recipe.batch_size // crops)
+    rows = max(1, first.assembly.configuration.recipe.rows(READ_BATCH) // crops)
     batches = raw_batches(first.assembly.source, split, limit, rows)
 
     def answer(batch: dict[str, Any]) -> dict[str, tf.Tensor]:

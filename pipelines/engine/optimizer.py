@@ -1,86 +1,14 @@
-"""From a recipe to a Keras optimizer with its learning-rate schedule."""
+"""From a recipe to a Keras optimizer, and optimizers made of others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import keras
 
 from pipelines.engine.application import Recipe
-
-
-@keras.saving.register_keras_serializable(package="zoo")
-class LinearWarmup(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises linearly over the first ``steps`` steps, then follows ``schedule``.
-
-    Args:
-        schedule: a learning rate, or a schedule counted from step 0 of training.
-        steps: length of the rise; step ``steps - 1`` is the first at full height.
-    """
-
-    def __init__(self, schedule, steps: int) -> None:
-        self.schedule = schedule
-        self.steps = steps
-
-    def __call__(self, step):
-        step = keras.ops.cast(step, "float32")
-        height = self.schedule(step) if callable(self.schedule) else self.schedule
-        return height * keras.ops.minimum(1.0, (step + 1.0) / self.steps)
-
-    def get_config(self) -> dict:
-        schedule = self.schedule
-        if callable(schedule):
-            schedule = keras.saving.serialize_keras_object(schedule)
-        return {"schedule": schedule, "steps": self.steps}
-
-    @classmethod
-    def from_config(cls, config: dict) -> LinearWarmup:
-        schedule = config["schedule"]
-        if isinstance(schedule, dict):
-            schedule = keras.saving.deserialize_keras_object(schedule)
-        return cls(schedule, config["steps"])
-
-
-@keras.saving.register_keras_serializable(package="zoo")
-class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
-    """Falls as 1 / √step after the first ``steps`` steps (Vaswani et al. 2017, section 5.3).
-
-    Args:
-        learning_rate: the height up to then.
-        steps: at least 1.
-    """
-
-    def __init__(self, learning_rate: float, steps: int) -> None:
-        self.learning_rate = learning_rate
-        self.steps = steps
-
-    def __call__(self, step):
-        number = keras.ops.cast(step, "float32") + 1.0
-        return self.learning_rate * keras.ops.sqrt(
-            self.steps / keras.ops.maximum(number, self.steps)
-        )
-
-    def get_config(self) -> dict:
-        return {"learning_rate": self.learning_rate, "steps": self.steps}
-
-
-class Thawed(keras.optimizers.schedules.LearningRateSchedule):
-    """Zero at first, then a share of another schedule.
-
-    Args:
-        schedule: a learning rate, or a schedule counted from step 0 of training.
-        share: of its height.
-        first_step: the first step that is not zero.
-    """
-
-    def __init__(self, schedule, share: float, first_step: int) -> None:
-        self.schedule = schedule
-        self.share = share
-        self.first_step = first_step
-
-    def __call__(self, step):
-        height = self.schedule(step) if callable(self.schedule) else self.schedule
-        return keras.ops.where(step < self.first_step, 0.0, self.share * height)
+from pipelines.engine.schedule import Thawed, learning_rate
 
 
 class GroupedOptimizer(keras.optimizers.Optimizer):
@@ -119,28 +47,65 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         self.iterations.assign_add(1)
 
 
-def learning_rate(recipe: Recipe, total_steps: int):
-    """A number, or a schedule over ``total_steps`` steps.
+class AveragingOptimizer(keras.optimizers.Optimizer):
+    """Another optimizer, with an exponentially weighted average of what it makes of the weights.
 
-    "steps" divides by ten after one half and three quarters of the run, as He et al. 2016
-    (section 4.2) do for CIFAR-10; "cosine" is SGDR without restarts (Loshchilov and Hutter 2017).
+    v_t = β v_(t-1) + (1 - β) θ_t starts at v_0 = 0, which v_t / (1 - β^t) makes up for. That
+    quotient itself is kept: it goes (1 - β) / (1 - β^t) of the way to θ_t, at first all of it.
+
+    Args:
+        inner: what changes the weights.
+        beta: β, how much of the average a step keeps.
     """
-    rate = recipe.learning_rate
-    schedule = {
-        "constant": lambda: rate,
-        "cosine": lambda: keras.optimizers.schedules.CosineDecay(rate, total_steps),
-        "steps": lambda: keras.optimizers.schedules.PiecewiseConstantDecay(
-            [total_steps // 2, total_steps * 3 // 4], [rate, rate / 10, rate / 100]
-        ),
-        "inverse_sqrt": lambda: InverseSquareRoot(rate, max(recipe.warmup_steps, 1)),
-    }[recipe.schedule]()
-    return LinearWarmup(schedule, recipe.warmup_steps) if recipe.warmup_steps else schedule
+
+    def __init__(self, inner: keras.optimizers.Optimizer, beta: float) -> None:
+        super().__init__(learning_rate=0.0, name="averaging")
+        self.inner = inner
+        self.beta = beta
+
+    def build(self, variables: list) -> None:
+        super().build(variables)
+        self.inner.build(variables)
+        self.averages = self.add_optimizer_variables(variables, "average")
+
+    @property
+    def variables(self) -> list:
+        return super().variables + self.inner.variables
+
+    @property
+    def learning_rate(self):
+        return self.inner.learning_rate
+
+    def apply(self, grads: list, trainable_variables: list | None = None) -> None:
+        self.inner.apply(grads)
+        self.iterations.assign_add(1)
+        beta = keras.ops.convert_to_tensor(self.beta, "float32")
+        kept = keras.ops.power(beta, keras.ops.cast(self.iterations, "float32"))
+        share = (1.0 - beta) / (1.0 - kept)
+        for average, weight in zip(self.averages, self._trainable_variables, strict=True):
+            average.assign(average + keras.ops.cast(share, average.dtype) * (weight - average))
+
+    @contextlib.contextmanager
+    def averages_in_place(self) -> Iterator[None]:
+        """For as long as it lasts, the weights are their averages."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+    def swap(self) -> None:
+        """Exchanges the weights with their averages."""
+        for average, weight in zip(self.averages, self._trainable_variables, strict=True):
+            value = keras.ops.convert_to_numpy(weight)
+            weight.assign(average)
+            average.assign(value)
 
 
 def optimizer(
     recipe: Recipe, total_steps: int, *, share: float = 1.0, first_step: int = 0
 ) -> keras.optimizers.Optimizer:
-    """The recipe's update rule; the momentum is 0.9 where the rule has one.
+    """The recipe's update rule.
 
     Args:
         recipe: how a model is fitted.
@@ -157,8 +122,10 @@ def optimizer(
     adam = {"beta_1": recipe.beta_1, "beta_2": recipe.beta_2, "epsilon": recipe.epsilon}
     return {
         "sgd": lambda: keras.optimizers.SGD(**common),
-        "momentum": lambda: keras.optimizers.SGD(momentum=0.9, **common),
-        "rmsprop": lambda: keras.optimizers.RMSprop(**common),
+        "momentum": lambda: keras.optimizers.SGD(momentum=recipe.momentum, **common),
+        "rmsprop": lambda: keras.optimizers.RMSprop(
+            rho=recipe.rho, epsilon=recipe.epsilon, **common
+        ),
         "adam": lambda: keras.optimizers.Adam(**common, **adam),
         "adamw": lambda: keras.optimizers.AdamW(
             **common | {"weight_decay": recipe.weight_decay}, **adam

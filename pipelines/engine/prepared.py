@@ -4,7 +4,7 @@
 reads them; ``--prepared DIR`` trains on them with any Keras backend. A folder holds
 
     config.json, preprocessor/     as in a run
-    model_arguments.json           what the builder must know of the data
+    data.json                      the number of examples, and what the builder must know of them
     train-0/ ... validation/       one flat file per model input, target and weight, and
                                    batches.json with the shape of each array in each batch
 """
@@ -40,7 +40,8 @@ def write_prepared(
     with replacing(path) as beside:
         beside.mkdir()
         (beside / "config.json").write_text(configuration_json)
-        (beside / "model_arguments.json").write_text(json.dumps(data.model_arguments))
+        facts = {"examples": data.examples, "model_arguments": data.model_arguments}
+        (beside / "data.json").write_text(json.dumps(facts))
         (beside / "preprocessor").mkdir()
         preprocessor.save(beside / "preprocessor")
         for number in range(passes):
@@ -141,9 +142,9 @@ def read_prepared(folder: str, seed: int) -> TrainingData:
         UserError: if the folder holds no prepared data.
     """
     path = pathlib.Path(folder)
-    if not (path / "model_arguments.json").exists():
+    if not (path / "data.json").exists():
         raise UserError(f"{path} holds no prepared data; write some with --prepare {path}")
-    arguments = json.loads((path / "model_arguments.json").read_text())
+    facts = json.loads((path / "data.json").read_text())
     passes = sorted(path.glob("train-*"), key=lambda p: int(p.name.partition("-")[2]))
     training = functools.partial(PreparedBatches, passes, seed=seed)
     validation = PreparedBatches([path / "validation"])
@@ -152,5 +153,5 @@ def read_prepared(folder: str, seed: int) -> TrainingData:
         steps_per_epoch=training().steps_per_epoch,
         validation=validation,
         validation_steps=validation.steps_per_epoch,
-        model_arguments=arguments,
+        **facts,
     )

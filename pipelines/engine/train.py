@@ -22,8 +22,9 @@ import numpy as np
 
 from pipelines.engine.application import Recipe, UserError
 from pipelines.engine.interrupt import StopOnInterrupt
+from pipelines.engine.kernels import regularize, warn_of_symmetry
 from pipelines.engine.lazy import tensorflow as tf
-from pipelines.engine.optimizer import optimizer
+from pipelines.engine.optimizer import AveragingOptimizer, optimizer
 from pipelines.engine.run import Run, replacing, save_arrays
 from pipelines.tasks.task import Task
 
@@ -63,6 +64,7 @@ class TrainingData:
         validation: the batches of the validation split, over and over.
         validation_steps: batches of the validation split.
         model_arguments: what the builder must know of the data.
+        examples: of the training split.
     """
 
     training: Callable[[int], Any]
@@ -70,6 +72,7 @@ class TrainingData:
     validation: Any
     validation_steps: int
     model_arguments: dict[str, Any]
+    examples: int
 
 
 def prepare_backend(recipe: Recipe) -> None:
@@ -98,7 +101,7 @@ def check_devices(recipe: Recipe, *, gpus: int, replicas: int) -> None:
             "--mixed_precision float16 needs a GPU: processors have no float16 arithmetic and "
             "emulate it many times slower than float32; use bfloat16 or float32 here"
         )
-    if replicas > 1 and recipe.batch_size % replicas:
+    if replicas > 1 and recipe.rows(replicas) % replicas:
         raise UserError(
             f"--batch_size {recipe.batch_size} cannot be shared out to {replicas} GPUs; "
             f"use a multiple of {replicas}"
@@ -151,14 +154,20 @@ def fit(
     total_steps = max(1, data.steps_per_epoch * recipe.epochs)
     with strategy.scope() if strategy else contextlib.nullcontext():
         model = learner.build()
+        regularize(model, recipe.l1, recipe.l2, data.examples)
+        rule, average = learner.optimizer(model, recipe, total_steps), None
+        if recipe.ema is not None:
+            rule = average = AveragingOptimizer(rule, recipe.ema)
         model.compile(
-            optimizer=learner.optimizer(model, recipe, total_steps),
+            optimizer=rule,
             steps_per_execution=recipe.steps_per_execution,
             **task.compile_arguments(),
         )
         model.optimizer.build(model.trainable_variables)
         history = restore(model, run)
-    recorder = Recorder(run, recipe, history)
+    if not history:
+        warn_of_symmetry(model)
+    recorder = Recorder(run, recipe, history, average)
     if len(history) < recipe.epochs and not recorder.stops_early():
         with StopOnInterrupt() as interrupt:
             model.fit(
@@ -180,11 +189,23 @@ class Recorder(keras.callbacks.Callback):
     """Writes metrics and checkpoints after each epoch, and decides when training stops early.
 
     Its whole state is the history and the files, so that nothing else has to be restored.
+
+    Args:
+        run: the folder.
+        recipe: how the model is fitted.
+        history: the metrics of the epochs before.
+        average: of the weights, if it is to be validated and kept in their place.
     """
 
-    def __init__(self, run: Run, recipe: Recipe, history: list[dict[str, float]]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        recipe: Recipe,
+        history: list[dict[str, float]],
+        average: AveragingOptimizer | None = None,
+    ) -> None:
         super().__init__()
-        self.run, self.recipe, self.history = run, recipe, history
+        self.run, self.recipe, self.history, self.average = run, recipe, history, average
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         # The summary writer is TensorFlow's; other backends have the metrics in metrics.jsonl.
@@ -194,6 +215,14 @@ class Recorder(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.started = time.perf_counter()
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        if self.average:
+            self.average.swap()
+
+    def on_test_end(self, logs: dict | None = None) -> None:
+        if self.average:
+            self.average.swap()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         metrics = {name: float(value) for name, value in logs.items()}
@@ -207,7 +236,8 @@ class Recorder(keras.callbacks.Callback):
         metrics["learning_rate"] = float(self.model.optimizer.learning_rate)
         metrics["seconds"] = round(time.perf_counter() - self.started, 3)
         self.history.append({"epoch": epoch + 1, **metrics})
-        weights = _arrays("model", self.model.variables)
+        with self.average.averages_in_place() if self.average else contextlib.nullcontext():
+            weights = _arrays("model", self.model.variables)
         if self.recipe.averaged_epochs > 1:
             save_arrays(self.run.epoch_checkpoint(epoch), weights)
         if self.best_epoch() == epoch:

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from keras.config import floatx
 
 from pipelines.looking_inside.figures import draw_inside
 from pipelines.preprocess.table import TablePreprocessor
@@ -38,9 +39,9 @@ class SmoothedCrossentropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def call(self, y_true, y_pred):
-        log_probabilities = ops.log_softmax(ops.cast(y_pred, "float32"))
+        log_probabilities = ops.log_softmax(ops.cast(y_pred, floatx()))
         if is_mixed(y_true):
-            true = ops.sum(ops.cast(y_true, "float32") * log_probabilities, axis=-1)
+            true = ops.sum(ops.cast(y_true, floatx()) * log_probabilities, axis=-1)
         else:
             indices = ops.cast(ops.expand_dims(y_true, -1), "int32")
             true = ops.squeeze(ops.take_along_axis(log_probabilities, indices, axis=-1), -1)
@@ -142,7 +143,7 @@ class Classification(Task):
 
 def _probabilities(model: keras.Model, features: dict):
     """float32 [batch, classes]"""
-    return ops.softmax(ops.cast(model(features, training=False), "float32"))
+    return ops.softmax(ops.cast(model(features, training=False), floatx()))
 
 
 def draw_confusion(evaluation: Evaluation, folder: pathlib.Path) -> Figure:

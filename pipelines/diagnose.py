@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import pathlib
 from collections.abc import Sequence
 
 from pipelines.diagnosis.bias_variance import bias_variance
@@ -24,7 +25,10 @@ def run(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipelines.diagnose", description=__doc__)
     parser.add_argument("run", help="path of a run folder")
     parser.add_argument(
-        "--human_error", type=float, help="what a human, or the best system known, gets wrong"
+        "--human_error",
+        type=_number_or_file,
+        help="what a human, or the best system known, gets wrong; or a CSV file with what several "
+        "people answered: a column for each of them, and one named label for the truth, if known",
     )
     parser.add_argument(
         "--tolerance",
@@ -76,6 +80,13 @@ def run(arguments: Sequence[str]) -> None:
     for found in findings:
         print("\n".join(found.advice))
     print(f"diagnosis: {opened.run.path}/diagnosis.md")
+
+
+def _number_or_file(text: str) -> float | pathlib.Path:
+    try:
+        return float(text)
+    except ValueError:
+        return pathlib.Path(text)
 
 
 main = functools.partial(run_command, run)

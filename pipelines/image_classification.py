@@ -65,7 +65,7 @@ from pipelines.preprocess.image import ImagePreprocessor
 from pipelines.sources.catalogue import Catalogue
 from pipelines.sources.cifar import Cifar
 from pipelines.sources.class_folders import ClassFolders
-from pipelines.sources.digits import Digits
+from pipelines.sources.digits import BlurredDigits, Digits
 from pipelines.sources.mnist import Mnist
 from pipelines.tasks.classification import Classification
 
@@ -148,6 +148,7 @@ application = Application(
         "folders": Variant(ClassFolders, recipe={"epochs": 30}),
         "cifar": Variant(Cifar),
         "catalogue": Variant(Catalogue),
+        "digits_blurred": Variant(BlurredDigits, recipe={"epochs": 45}),
     },
     preprocessor=ImagePreprocessor,
     arrange=arrange,

@@ -129,12 +129,3 @@ def focus(found: Sequence[Gap]) -> list[Gap]:
     """The gaps to work on, the largest first; those far smaller than it are left for later."""
     large = sorted((gap for gap in found if gap.verdict == "large"), key=lambda gap: -gap.size)
     return [gap for gap in large if gap.size >= WORTH_NAMING * large[0].size]
-
-
-def human_error(errors: Sequence[np.ndarray]) -> float:
-    """The best annotator's mean error: nobody can do worse than the best that was ever done.
-
-    Args:
-        errors: for each annotator, 1 where the annotator differs from the truth, else 0.
-    """
-    return min(float(np.mean(values)) for values in errors)

@@ -20,7 +20,8 @@ class Request:
 
     Attributes:
         ladder_examples: how many of each split the error ladder stands on, the first ones.
-        human_error: what a human, or the best system known, gets wrong; None: unknown.
+        human_error: what a human, or the best system known, gets wrong, or a file of what several
+            people answered (``annotators.py``); None: unknown.
         tolerance: the error that a gap of the ladder may add without being worth any work; None: a
             point of per cent of the examples, or else a twentieth of the dev error.
         split: whose examples are searched again.
@@ -33,7 +34,7 @@ class Request:
     """
 
     ladder_examples: int = 2000
-    human_error: float | None = None
+    human_error: float | pathlib.Path | None = None
     tolerance: float | None = None
     split: str = "validation"
     examples: int | None = 300
@@ -52,7 +53,7 @@ class Request:
                     raise UserError(f"--{name} must be at least 1, not {value}")
         for name in ("human_error", "tolerance"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
+            if isinstance(value, float) and not 0 <= value < math.inf:
                 raise UserError(f"--{name} is an error of 0 or more, not {value:g}")
 
 

@@ -4,6 +4,11 @@ Writes ``diagnosis.md`` and its pictures into the run folder. For every applicat
 error of the training, dev and test sets, names the gaps between them and says which options act on
 the largest. Where answers are searched for (translation), it also asks whether the search or the
 model is at fault for them, and which beam width and which length penalty are best.
+
+An error analysis takes two steps. --errors FILE writes a sheet of wrong dev answers, with their
+pictures, in whose empty columns a person marks what each error has to do with; --tags FILE reads it
+and says what fixing each kind could gain, into ``error_analysis.md``. --label_errors FILE writes
+such a sheet of examples whose labels are probably wrong.
 """
 
 from __future__ import annotations
@@ -13,16 +18,28 @@ import functools
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
+
 from pipelines.diagnosis.bias_variance import bias_variance
+from pipelines.diagnosis.error_analysis import advice_on_tags, assess_tags, table_of_tags
+from pipelines.diagnosis.error_sheet import read_sheet, write_errors
 from pipelines.diagnosis.findings import Request, write_findings
-from pipelines.engine.answers import open_run
+from pipelines.diagnosis.label_errors import write_suspects
+from pipelines.engine.answers import OpenRun, open_run
 from pipelines.engine.application import choose
 from pipelines.engine.cli import run_command
+from pipelines.engine.run import Run, write_text
+
+ERROR_COUNT = 100  # what a person marks in an hour
 
 
 def run(arguments: Sequence[str]) -> None:
     """Does what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.diagnose", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.diagnose",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("run", help="path of a run folder")
     parser.add_argument(
         "--human_error",
@@ -46,7 +63,8 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--split",
         default=Request.split,
-        help="train, validation or test: what is searched again (default: %(default)s)",
+        help="train, validation or test: what is searched again, or whose errors are analysed "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--examples",
@@ -68,10 +86,38 @@ def run(arguments: Sequence[str]) -> None:
         default=Request.length_penalties,
         help="the length penalties to try, besides the run's own (default: %(default)s)",
     )
+    analysis = parser.add_argument_group("Error analysis, in place of the diagnosis")
+    sheets = analysis.add_mutually_exclusive_group()
+    sheets.add_argument("--errors", type=pathlib.Path, help="a new sheet (CSV) of wrong answers")
+    analysis.add_argument(
+        "--error_count",
+        type=int,
+        default=ERROR_COUNT,
+        help="rows of it at most, drawn fairly (default: %(default)s)",
+    )
+    sheets.add_argument("--tags", type=pathlib.Path, help="a sheet that a person has marked")
+    sheets.add_argument(
+        "--label_errors",
+        type=pathlib.Path,
+        help="a new sheet of examples with suspected labels; needs the package cleanlab",
+    )
     options = vars(parser.parse_args(arguments))
-    path = options.pop("run")
+    path, count = options.pop("run"), options.pop("error_count")
+    errors, tags, suspects = (options.pop(name) for name in ("errors", "tags", "label_errors"))
     request = Request(**options)
-    opened = open_run(path)
+    if tags:
+        _analyse(Run(path), request.split, tags)
+    elif errors:
+        wrong = write_errors(open_run(path), request.split, errors, count)
+        print(f"{wrong:,} answers to {request.split} are wrong; to mark: {errors}")
+    elif suspects:
+        found = write_suspects(open_run(path), request.split, suspects)
+        print(f"{found:,} labels of {request.split} are suspected; to check: {suspects}")
+    else:
+        _diagnose(open_run(path), request)
+
+
+def _diagnose(opened: OpenRun, request: Request) -> None:
     choose("split", request.split, opened.assembly.source.splits)
     findings = [
         diagnosis(opened, request) for diagnosis in (bias_variance, *opened.application.diagnoses)
@@ -80,6 +126,16 @@ def run(arguments: Sequence[str]) -> None:
     for found in findings:
         print("\n".join(found.advice))
     print(f"diagnosis: {opened.run.path}/diagnosis.md")
+
+
+def _analyse(run: Run, split: str, file: pathlib.Path) -> None:
+    recorded = run.predictions(split)
+    sheet = read_sheet(file, recorded)
+    error = float(np.mean([row["error"] for row in recorded.values()]))
+    tags = assess_tags(sheet.marks, sheet.errors, error)
+    text = "\n".join([*advice_on_tags(tags, error), "", table_of_tags(tags)])
+    write_text(run.path / "error_analysis.md", f"# Error analysis of {split}\n\n{text}\n")
+    print(text)
 
 
 def _number_or_file(text: str) -> float | pathlib.Path:

@@ -6,8 +6,8 @@ together, by majority, where that is lower (A. Ng, "Machine Learning Yearning", 
 
 A CSV file holds a row for each example and a column for each annotator; an empty cell was not
 answered, and who answered few of the examples is not judged. A column ``label`` holds the truth,
-``id`` is not read. Without a ``label`` an annotator is held against what most of the others say, and
-against nothing where they are divided; the majority cannot be judged then, and the error is how
+``id`` is not read. Without a ``label`` an annotator is held against what most of the others say,
+and against nothing where they are divided; the majority cannot be judged then, and the error is how
 often the best differs from the rest.
 """
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from pipelines.engine.application import DEFAULT_SIGNATURE
+from pipelines.engine.lazy import tensorflow as tf
 from pipelines.engine.run import Run
 
 ANSWERS = 20  # that are timed
@@ -30,7 +31,8 @@ def milliseconds(run: Run) -> float:
 
     opened = open_run(run.path)
     answer = opened.functions()[DEFAULT_SIGNATURE]
-    inputs = opened.sample_inputs(1)[DEFAULT_SIGNATURE]
+    samples = opened.sample_inputs(1)[DEFAULT_SIGNATURE]
+    inputs = {name: tf.constant(values) for name, values in samples.items()}
     seconds = []
     for _ in range(1 + ANSWERS):
         started = time.perf_counter()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from pipelines.engine.application import UserError, listed
+from pipelines.engine.bootstrap import ratio
 from pipelines.looking_inside.figures import draw_inside
 from pipelines.preprocess.table import TablePreprocessor
 from pipelines.tasks.column_importance import draw_importance
@@ -19,6 +23,8 @@ from pipelines.tasks.examples import pictures, texts
 from pipelines.tasks.task import Evaluation, Figure, Scores, Task
 
 WORST_MISTAKES = 20
+
+log = logging.getLogger(__name__)
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -76,10 +82,17 @@ class Classification(Task):
     Args:
         top_k: the number of labels in an answer, the most probable first.
         label_smoothing: the share of each target that is spread over all classes in the loss.
+        error_weights: how much more than others an error about an example of a class counts in the
+            figure ``weighted_error``, as "class=10,other=2"; none: there is no such figure.
     """
 
     top_k: int = 5
     label_smoothing: float = 0.0
+    error_weights: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UserError for weights that there cannot be."""
+        self.weights_of([])
 
     def compile_arguments(self) -> dict[str, Any]:
         return {
@@ -120,8 +133,33 @@ class Classification(Task):
                 truth, given, labels=np.unique(truth), average="macro", zero_division=0
             ),
         }
+        summed = {}
+        if self.error_weights:
+            weights = self.weights_of(truth)
+            summed["weighted_error"] = ratio(weights * errors, weights)
         values = {name: float(value) for name, value in values.items()}
-        return Scores(values, "wrong label (0 or 1)", errors)
+        values |= {name: figure.value for name, figure in summed.items()}
+        return Scores(values, "wrong label (0 or 1)", errors, summed)
+
+    def weights_of(self, truth: Sequence[str]) -> np.ndarray:
+        """[examples] what an error about each counts, given their classes.
+
+        Raises:
+            UserError: for ``error_weights`` that cannot be read, or are not positive.
+        """
+        weights = {}
+        for pair in listed(self.error_weights):
+            name, _, weight = pair.rpartition("=")
+            try:
+                weights[name] = float(weight)
+            except ValueError:
+                weights[name] = 0.0
+            if not name or not 0 < weights[name] < math.inf:
+                raise UserError(f"--task.error_weights {pair}: write it as class=10, above 0")
+        absent = weights.keys() - set(truth)
+        if len(truth) and absent:
+            log.warning("--task.error_weights: no example is of %s", ", ".join(sorted(absent)))
+        return np.array([weights.get(label, 1.0) for label in truth])
 
     def figures(self, evaluation: Evaluation, folder: pathlib.Path) -> list[Figure]:
         """The confusion matrix; for pictures also mistakes, augmentation, a look inside.

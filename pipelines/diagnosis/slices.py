@@ -7,17 +7,21 @@ the worst slice; its interval says whether it is worse than the others or only s
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from pipelines.diagnosis.findings import table
-from pipelines.engine.bootstrap import digits, interval, mean, spelled
+from pipelines.engine.bootstrap import digits, interval, resampled_means, spelled
 from pipelines.tasks.examples import texts
 
 MOST = 30  # values of a number that are slices of their own
 PARTS = 4  # that a number of more values is cut into
+FEWEST = 10  # examples of a slice; rarer values are one slice together
+RARE = "rarer ones"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +49,14 @@ def slices(values: Sequence, errors: np.ndarray) -> list[Slice]:
             many values are cut into quarters of the examples.
         errors: [examples] how wrong each answer is.
     """
-    names = np.array(named(values))
+    names = named(values)
+    counts = collections.Counter(names)
+    names = np.array([name if counts[name] >= FEWEST else RARE for name in names])
     found = []
     for name in np.unique(names):
-        part = mean(errors[names == name])
-        found.append(Slice(str(name), len(part.terms), part.value, interval(part.resampled())))
+        part = np.asarray(errors, float)[names == name]
+        bounds = interval(resampled_means(part))
+        found.append(Slice(str(name), len(part), float(part.mean()), bounds))
     return sorted(found, key=lambda one: -one.error)
 
 
@@ -63,7 +70,7 @@ def named(values: Sequence) -> list[str]:
         return [digits(value) if np.isfinite(value) else "missing" for value in numbers]
     borders = np.quantile(present, np.arange(1, PARTS) / PARTS)
     limits = [digits(border) for border in borders]
-    pairs = zip(limits, limits[1:], strict=False)
+    pairs = itertools.pairwise(limits)
     called = [f"below {limits[0]}", *(f"{low} to {high}" for low, high in pairs)]
     called += [f"from {limits[-1]}", "missing"]
     part = np.where(np.isfinite(numbers), np.searchsorted(borders, numbers, side="right"), PARTS)

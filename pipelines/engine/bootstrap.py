@@ -16,6 +16,7 @@ import numpy as np
 
 RESAMPLES = 2000
 BLOCK = 100  # resamples that are drawn at a time
+FEW_VALUES = 100  # different values of a mean: right or wrong has two
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +80,21 @@ def ratio(numerators: np.ndarray, denominators: np.ndarray) -> SummedFigure:
 def mean(values: np.ndarray) -> SummedFigure:
     """The mean of [examples] numbers."""
     return ratio(values, np.ones(len(values)))
+
+
+def resampled_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    """[RESAMPLES] means of as many of [examples] numbers, not paired with those of other figures.
+
+    Quicker than ``mean(values).resampled(seed)``, for errors of 100,000 examples and more.
+    """
+    draw, count = np.random.default_rng(seed), len(values)
+    different, counts = np.unique(values, return_counts=True)
+    if len(different) <= FEW_VALUES:
+        # How often each value is drawn has a multinomial distribution: one draw for all of them.
+        return draw.multinomial(count, counts / count, size=RESAMPLES) @ different / count
+    values = np.asarray(values, float)
+    drawn = (draw.integers(count, size=count, dtype=np.int32) for _ in range(RESAMPLES))
+    return np.array([values[rows].mean() for rows in drawn])
 
 
 def _first_over_second(sums: np.ndarray) -> np.ndarray:

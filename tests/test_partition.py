@@ -1,4 +1,4 @@
-"""Splits of any source: by size, by shares, train-dev, folds, a dev set from elsewhere; no leaks."""
+"""Splits of any source: by size, shares, train-dev, folds, a dev set from elsewhere; no leaks."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_every_example_but_the_test_set_is_in_one_fold() -> None:
 
 
 def test_dev_and_test_come_from_the_second_source_and_no_group_is_in_both() -> None:
-    # Speakers 30 to 69: 30 and 31 are in this training split and in neither of those sets.
+    # Its dev and test speakers are 28 to 35; those of the first source's training split 0 to 31.
     second = Sentences(noisy=True, first_speaker=-4)
     source = Partition(dev_source="noisy", train_dev=0.25).of(Sentences(), second)
     examples = rows(source)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
+import shutil
 
 import pytest
 
+from pipelines import compare, evaluate
 from pipelines.diagnosis.selection import Limit, Selection, select
 from pipelines.engine.application import UserError
 
@@ -65,3 +68,26 @@ def test_what_is_no_limit_is_refused(text) -> None:
 def test_an_unknown_figure_is_refused() -> None:
     with pytest.raises(UserError, match="unknown figure 'second'; there is: seconds, "):
         select(BIRDS, "accuracy", [Limit.parse("second<=10")])
+
+
+def test_compare_names_the_run_to_take(smoke_run, command, tmp_path) -> None:
+    shutil.copytree(smoke_run("tabular_classification"), tmp_path / "run")
+    run = tmp_path / "run"
+    unknown = command(compare.main, run, "--optimize=accuracy")
+    assert f"python -m pipelines.evaluate {run} --split validation" in unknown.err
+    assert command(evaluate.main, run, "--split=validation").status == 0
+    limits = ["--limit=megabytes<=100", "--limit=milliseconds<=1e9", "--limit=training_seconds>0"]
+    result = command(compare.main, run, "--optimize=accuracy", *limits)
+    assert result.status == 0, result.err
+    taken = f"Take {run}: accuracy [0-9.]+ .validation., the best of 1 that keep megabytes<=100, "
+    assert re.search(taken, result.out)
+    result = command(compare.main, run, "--optimize=error", "--limit=megabytes<0.001")
+    assert "No run is among those that keep megabytes<0.001." in result.out
+    assert re.search(f"{run} breaks megabytes<0.001 .it is [0-9.]+.", result.out)
+    for wrong, message in (
+        (["--optimize=speed"], "unknown figure 'speed'; there is: "),
+        (["--limit=error<1"], "--limit needs --optimize FIGURE"),
+    ):
+        result = command(compare.main, run, *wrong)
+        assert result.status == 2
+        assert message in result.err

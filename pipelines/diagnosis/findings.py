@@ -53,7 +53,8 @@ class Request:
                     raise UserError(f"--{name} must be at least 1, not {value}")
         for name in ("human_error", "tolerance"):
             value = getattr(self, name)
-            if isinstance(value, float) and not 0 <= value < math.inf:
+            stated = value is not None and not isinstance(value, pathlib.Path)
+            if stated and not 0 <= value < math.inf:
                 raise UserError(f"--{name} is an error of 0 or more, not {value:g}")
 
 

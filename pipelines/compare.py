@@ -88,11 +88,11 @@ def selection(paths: list[str], split: str, optimize: str, limits: Sequence[Limi
     wanted = [optimize, *(limit.name for limit in limits)]
     candidates = {path: _all_figures(Run(path), split, wanted) for path in paths}
     found = select(candidates, optimize, limits)
-    kept = f"that keep {', '.join(map(str, limits))}" if limits else "there are"
-    sentences = [f"No run is among those {kept}."]
+    asked = ", ".join(map(str, limits))
+    sentences = [f"No run keeps {asked}."]
     if found.best:
         value = digits(candidates[found.best][optimize])
-        among = f"the best of {len(found.ranking)} {kept}"
+        among = f"the best of {len(found.ranking)}{f' that keep {asked}' if limits else ''}"
         sentences = [f"Take {found.best}: {optimize} {value} ({split}), {among}."]
     for path, broken in found.broken.items():
         why = (f"{limit} (it is {digits(candidates[path][limit.name])})" for limit in broken)

@@ -82,7 +82,7 @@ def test_compare_names_the_run_to_take(smoke_run, command, tmp_path) -> None:
     taken = f"Take {run}: accuracy [0-9.]+ .validation., the best of 1 that keep megabytes<=100, "
     assert re.search(taken, result.out)
     result = command(compare.main, run, "--optimize=error", "--limit=megabytes<0.001")
-    assert "No run is among those that keep megabytes<0.001." in result.out
+    assert "No run keeps megabytes<0.001." in result.out
     assert re.search(f"{run} breaks megabytes<0.001 .it is [0-9.]+.", result.out)
     for wrong, message in (
         (["--optimize=speed"], "unknown figure 'speed'; there is: "),

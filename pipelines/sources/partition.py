@@ -237,9 +237,15 @@ def _by_source(listings: Sequence[_Listing], cuts: Sequence[Sequence[str]]) -> l
     ]
     used = zip(listings[1].groups, kept[1], strict=True)
     held_out = {group for group, split in used if split != UNUSED}
-    for row, group in enumerate(listings[0].groups):
-        if kept[0][row] != UNUSED and group in held_out:
-            kept[0][row] = UNUSED
+    both = [
+        row
+        for row, group in enumerate(listings[0].groups)
+        if kept[0][row] != UNUSED and group in held_out
+    ]
+    for row in both:
+        kept[0][row] = UNUSED
+    if both:
+        log.warning("left out %d training examples that the dev and test sets have too", len(both))
     return kept
 
 

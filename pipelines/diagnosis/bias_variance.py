@@ -42,7 +42,7 @@ REMEDIES: Mapping[str, Sequence[tuple[str, tuple[str, ...]]]] = {
         ("augmentation that imitates the dev set", ("--arrange.augment",)),
     ),
     "overfitting to the dev set": (
-        ("a larger dev set, or a new one", ()),
+        ("a larger dev set, or a new one", ("--split",)),
         ("fewer choices made on the dev set", ("--patience", "--averaged_epochs")),
     ),
     "variance or data mismatch": (

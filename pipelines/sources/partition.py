@@ -137,10 +137,11 @@ class Partitioned(Source):
     @functools.cached_property
     def _pieces(self) -> list[tuple[Source, str, np.ndarray]]:
         """Every split of every source, with the split here of each of its examples."""
+        if len(self.sources) == 2:
+            self._check_fields()
         listings = [_list(source) for source in self.sources]
         cuts = [_cut(listing, self.partition) for listing in listings]
         if len(self.sources) == 2:
-            self._check_fields()
             cuts = _by_source(listings, cuts)
         return [
             (source, inner, np.array([cut[row] for row in rows], object))

@@ -118,20 +118,24 @@ class Classification(Task):
     def scores(self, answers: dict[str, list], examples: dict[str, list]) -> Scores:
         """Compares ``labels`` [k] of each answer with ``label`` of its example.
 
-        The macro F1 is the mean over the classes that occur among the examples.
+        Precision, recall and F1 (the harmonic mean of the two, one number for both) are means over
+        the classes that occur among the examples; each is 0 where it is 0 / 0.
         """
-        from sklearn.metrics import f1_score
+        from sklearn.metrics import precision_recall_fscore_support
 
         ranked, truth = texts(answers["labels"]), texts(examples["label"])
         given, k = ranked[:, 0], ranked.shape[1]
         errors = (given != truth).astype("float64")
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            truth, given, labels=np.unique(truth), average="macro", zero_division=0
+        )
         values = {
             "accuracy": 1 - errors.mean(),
             "error": errors.mean(),
             f"top_{k}_accuracy": (ranked == truth[:, None]).any(axis=1).mean(),
-            "macro_f1": f1_score(
-                truth, given, labels=np.unique(truth), average="macro", zero_division=0
-            ),
+            "macro_precision": precision,
+            "macro_recall": recall,
+            "macro_f1": f1,
         }
         summed = {}
         if self.error_weights:

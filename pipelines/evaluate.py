@@ -40,16 +40,19 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--slice", metavar="FIELD", help="show the error by the values of a field")
     options = parser.parse_args(arguments)
     members = [open_run(path) for path in options.runs]
-    name, folder = options.split, members[0].run.path
+    first = members[0]
+    if options.slice:
+        fields = set(first.assembly.source.fields) - set(first.preprocessor.encoded)
+        choose("field", options.slice, sorted(fields))
+    name, folder = options.split, first.run.path
     if len(members) == options.crops == 1:
-        evaluation = evaluate(members[0], options.split, look_inside=not options.no_inside)
+        evaluation = evaluate(first, options.split, look_inside=not options.no_inside)
     else:
         name, evaluation = evaluate_together(members, options.split, crops=options.crops)
         folder /= name
     print_evaluation(name, evaluation)
     if options.slice:
-        values = evaluation.examples[choose("field", options.slice, evaluation.examples)]
-        found = slices(values, evaluation.scores.errors)
+        found = slices(evaluation.examples[options.slice], evaluation.scores.errors)
         print(table_of_slices(options.slice, found), judgment(options.slice, found), sep="\n\n")
     print(f"report: {folder}/report.md")
 

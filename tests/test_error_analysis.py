@@ -195,12 +195,13 @@ def test_numbers_are_cut_into_quarters_and_rare_values_are_one_slice() -> None:
     assert {one.value: one.examples for one in rare} == {"often": 30, RARE: 3}
 
 
-def test_evaluate_by_slices(run, command) -> None:
-    result = command(evaluate.main, run, "--slice", "label", "--no_inside")
+def test_evaluate_by_slices(smoke_run, command, tmp_path) -> None:
+    shutil.copytree(smoke_run("tabular_classification"), tmp_path / "run")
+    result = command(evaluate.main, tmp_path / "run", "--slice", "label")
     assert result.status == 0, result.err
     assert "| label | examples | mean error |" in result.out
     assert "worst: label" in result.out
-    unknown = command(evaluate.main, run, "--slice", "colour", "--no_inside")
+    unknown = command(evaluate.main, tmp_path / "run", "--slice", "colour")
     assert unknown.status == 2
     assert "unknown field 'colour'; there is: " in unknown.err
 

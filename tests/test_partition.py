@@ -26,7 +26,7 @@ from tests.conftest import train
 class Sentences(StringRows):
     """Two hundred sentences of forty speakers, the last twenty official test examples."""
 
-    place, licence = "built in", "none"
+    place, licence, citation = "built in", "none", "none"
     columns = ("id", "text", "group")
 
     def __init__(self, *, noisy: bool = False, first_speaker: int = 0):

@@ -51,10 +51,12 @@ def write_suspects(opened: Any, split: str, file: pathlib.Path) -> int:
     Raises:
         UserError: where cleanlab is missing, answers are no classes, or the sheet is there already.
     """
+    complete = with_all_classes(opened)
+    evaluation = answered(opened, split, file)
+    everything = answer_split(complete, split)
     classes = list(opened.preprocessor.labels)
-    everything = answer_split(with_all_classes(opened), split)
     rows = suspected(*by_class(classes, everything.examples["label"], everything.answers))
-    write_sheet(opened.run, answered(opened, split, file), rows, file)
+    write_sheet(opened.run, evaluation, rows, file)
     return len(rows)
 
 

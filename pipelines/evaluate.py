@@ -4,6 +4,9 @@ Several runs answer together: with the mean of their probabilities. With --crops
 the mean over several views of each picture, as AlexNet did: 5 are the picture in the corners and in
 the centre of a larger frame, 10 are these and their mirror images. (Signs, whose mirror image is
 another sign, want 5.)
+
+With --slice FIELD the error is also shown by the values of a field of the examples (a label, a
+column of a table), the worst first.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ import argparse
 import functools
 from collections.abc import Sequence
 
+from pipelines.diagnosis.slices import judgment, slices, table_of_slices
 from pipelines.engine.answers import open_run
+from pipelines.engine.application import choose
 from pipelines.engine.cli import print_evaluation, run_command
 from pipelines.engine.evaluate import evaluate, evaluate_together
 
@@ -32,15 +37,23 @@ def run(arguments: Sequence[str]) -> None:
         action="store_true",
         help="leave out of an image run's report what goes on inside the network",
     )
+    parser.add_argument("--slice", metavar="FIELD", help="show the error by the values of a field")
     options = parser.parse_args(arguments)
     members = [open_run(path) for path in options.runs]
-    name, folder = options.split, members[0].run.path
+    first = members[0]
+    if options.slice:
+        fields = set(first.assembly.source.fields) - set(first.preprocessor.encoded)
+        choose("field", options.slice, sorted(fields))
+    name, folder = options.split, first.run.path
     if len(members) == options.crops == 1:
-        evaluation = evaluate(members[0], options.split, look_inside=not options.no_inside)
+        evaluation = evaluate(first, options.split, look_inside=not options.no_inside)
     else:
         name, evaluation = evaluate_together(members, options.split, crops=options.crops)
         folder /= name
     print_evaluation(name, evaluation)
+    if options.slice:
+        found = slices(evaluation.examples[options.slice], evaluation.scores.errors)
+        print(table_of_slices(options.slice, found), judgment(options.slice, found), sep="\n\n")
     print(f"report: {folder}/report.md")
 
 

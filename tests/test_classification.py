@@ -95,9 +95,10 @@ def test_response_has_no_more_labels_than_classes_and_none_for_no_rows() -> None
 def test_scores_of_four_answers() -> None:
     scores = Classification().scores(ANSWERS, EXAMPLES)
     np.testing.assert_array_equal(scores.errors, [0, 1, 0, 1])
-    # F1: a has 1 of 2 found and 1 of 2 right, b none, c all.
+    # Of a 1 of 2 is found and 1 of 2 right, of b none, of c all.
     assert scores.values == pytest.approx(
-        {"accuracy": 0.5, "error": 0.5, "top_2_accuracy": 0.75, "macro_f1": (0.5 + 0 + 1) / 3}
+        {"accuracy": 0.5, "error": 0.5, "top_2_accuracy": 0.75}
+        | dict.fromkeys(("macro_precision", "macro_recall", "macro_f1"), (0.5 + 0 + 1) / 3)
     )
     text = {
         "labels": [[label.decode() for label in row] for row in ANSWERS["labels"]],

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines import diagnose
 from pipelines.diagnosis.bias_variance import advice, default_tolerance
-from pipelines.diagnosis.error_ladder import RUNGS, Gap, Rung, focus, gaps, human_error
+from pipelines.diagnosis.error_ladder import RUNGS, Gap, Rung, focus, gaps
 
 BIAS, VARIANCE = "avoidable bias", "variance"
 MISMATCH, OVERFITTING = "data mismatch", "overfitting to the dev set"
@@ -73,11 +73,6 @@ def test_without_training_dev_set_a_mismatch_cannot_be_told_from_variance() -> N
     errors = ladder(human=0, training=1, dev=10)
     assert named(gaps(errors, 0.01, one_distribution=False)) == ["variance or data mismatch"]
     assert named(gaps(errors, 0.01)) == [VARIANCE]
-
-
-def test_the_best_annotator_stands_for_the_human() -> None:
-    of_thousand = [np.arange(1000) < wrong for wrong in (3, 5, 10, 12)]
-    assert human_error(of_thousand) == pytest.approx(0.003)
 
 
 def wrong(share: float, count: int) -> np.ndarray:

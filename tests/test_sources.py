@@ -27,7 +27,7 @@ from pipelines.sources.catalogue_captions import CatalogueCaptions
 from pipelines.sources.cifar import CLASSES, Cifar
 from pipelines.sources.class_folders import ClassFolders
 from pipelines.sources.csv_files import CsvFiles, LabelledCsvFiles
-from pipelines.sources.digits import Digits
+from pipelines.sources.digits import BlurredDigits, Digits
 from pipelines.sources.flickr8k import Flickr8k
 from pipelines.sources.measurements import BreastCancer, Iris, Wine
 from pipelines.sources.mnist import Mnist
@@ -227,6 +227,7 @@ def csv_file(folder: pathlib.Path) -> pathlib.Path:
 
 SOURCES = {
     "digits": lambda folder: Digits(),
+    "digits_blurred": lambda folder: BlurredDigits(),
     "mnist": lambda folder: Mnist(data_dir=str(mnist_files(folder))),
     "class_folders": lambda folder: ClassFolders(data_dir=str(class_folders(folder))),
     "class_folders_packed": lambda folder: ClassFolders(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.diagnosis.annotators import best_annotator, read_annotations
 from pipelines.diagnosis.error_ladder import Gap, Rung, focus, gaps
 from pipelines.diagnosis.findings import Findings, Request, Section, save_picture, table
 from pipelines.engine.bootstrap import interval, spelled
@@ -41,11 +42,11 @@ REMEDIES: Mapping[str, Sequence[tuple[str, tuple[str, ...]]]] = {
         ("augmentation that imitates the dev set", ("--arrange.augment",)),
     ),
     "overfitting to the dev set": (
-        ("a larger dev set, or a new one", ()),
+        ("a larger dev set, or a new one", ("--split",)),
         ("fewer choices made on the dev set", ("--patience", "--averaged_epochs")),
     ),
     "variance or data mismatch": (
-        ("a training-dev set, which tells the two apart", ()),
+        ("a training-dev set, which tells the two apart", ("--train_dev",)),
         ("more training examples like those of the dev set", ()),
     ),
 }
@@ -62,7 +63,9 @@ def bias_variance(opened: Any, request: Request) -> Findings:
         UserError: for data that cannot be read.
     """
     ladder, unit = [], ""
-    if request.human_error is not None:
+    if isinstance(request.human_error, pathlib.Path):
+        ladder.append(best_annotator(read_annotations(request.human_error)))
+    elif request.human_error is not None:
         ladder.append(Rung.known("human", request.human_error))
     for name, split in SPLITS.items():
         if split in opened.assembly.source.splits:
@@ -72,10 +75,12 @@ def bias_variance(opened: Any, request: Request) -> Findings:
     tolerance = request.tolerance
     if tolerance is None:
         tolerance = default_tolerance(ladder)
-    found = gaps(ladder, tolerance)
+    configuration = opened.assembly.configuration
+    same = configuration.partition.dev_source is None
+    found = gaps(ladder, tolerance, one_distribution=same)
     _draw(ladder, found, unit, opened.run.path)
     return Findings(
-        advice=advice(ladder, found, options(opened.assembly.configuration)),
+        advice=advice(ladder, found, options(configuration)),
         sections=[Section("Bias or variance", _text(ladder, found, unit, tolerance))],
     )
 
@@ -104,7 +109,8 @@ def advice(ladder: Sequence[Rung], found: Sequence[Gap], existing: set[str]) -> 
     if "human" not in errors:
         sentences.append(
             "How much of the training error is avoidable bias is unknown: state what a human, or "
-            "the best system known, gets wrong with --human_error."
+            "the best system known, gets wrong with --human_error, or give it what several people "
+            "answered."
         )
     elif errors["training"] < errors["human"]:
         sentences.append(
@@ -129,7 +135,8 @@ def advice(ladder: Sequence[Rung], found: Sequence[Gap], existing: set[str]) -> 
 
 def options(configuration: Any) -> set[str]:
     """The names of all options of a run on the command line."""
-    names = {"--architecture", *(f"--{field}" for field in vars(configuration.recipe))}
+    bare = [*vars(configuration.recipe), *vars(configuration.partition), "architecture"]
+    names = {f"--{name}" for name in bare}
     for section in ("model", "arrange", "task", "preprocess"):
         given = getattr(configuration, section)
         names |= {f"--{section}.{name}" for name in given} | (

@@ -23,7 +23,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipelines.engine.bootstrap import RESAMPLES, interval, mean
+from pipelines.engine.bootstrap import RESAMPLES, interval, resampled_means
 
 RUNGS = ("human", "training", "training-dev", "dev", "test")
 NAMES = {
@@ -34,7 +34,6 @@ NAMES = {
 }
 # Of the largest gap: what is smaller than this part of it comes after it.
 WORTH_NAMING = 1 / 4
-FEW_VALUES = 100  # different errors: right or wrong has two
 
 Verdict = Literal["large", "small", "negative", "inconclusive"]
 
@@ -63,19 +62,8 @@ class Rung:
     @classmethod
     def measured(cls, name: str, errors: np.ndarray) -> Rung:
         """The mean of [examples] errors; sets are drawn independently of one another."""
-        resampled = _resampled_means(errors, seed=RUNGS.index(name))
+        resampled = resampled_means(errors, seed=RUNGS.index(name))
         return cls(name, float(np.mean(errors)), resampled, len(errors))
-
-
-def _resampled_means(errors: np.ndarray, seed: int) -> np.ndarray:
-    """[RESAMPLES] means of as many examples, drawn with replacement."""
-    values, counts = np.unique(errors, return_counts=True)
-    if len(values) > FEW_VALUES:
-        return mean(errors).resampled(seed)
-    # How often each value is drawn has a multinomial distribution, which is quicker drawn at once.
-    draw = np.random.default_rng(seed)
-    drawn = draw.multinomial(len(errors), counts / len(errors), size=RESAMPLES)
-    return drawn @ values / len(errors)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,12 +117,3 @@ def focus(found: Sequence[Gap]) -> list[Gap]:
     """The gaps to work on, the largest first; those far smaller than it are left for later."""
     large = sorted((gap for gap in found if gap.verdict == "large"), key=lambda gap: -gap.size)
     return [gap for gap in large if gap.size >= WORTH_NAMING * large[0].size]
-
-
-def human_error(errors: Sequence[np.ndarray]) -> float:
-    """The best annotator's mean error: nobody can do worse than the best that was ever done.
-
-    Args:
-        errors: for each annotator, 1 where the annotator differs from the truth, else 0.
-    """
-    return min(float(np.mean(values)) for values in errors)

@@ -20,27 +20,26 @@ class Request:
 
     Attributes:
         ladder_examples: how many of each split the error ladder stands on, the first ones.
-        human_error: what a human, or the best system known, gets wrong; None: unknown.
+        human_error: what a human, or the best system known, gets wrong, or a file of what several
+            people answered (``annotators.py``); None: unknown.
         tolerance: the error that a gap of the ladder may add without being worth any work; None: a
             point of per cent of the examples, or else a twentieth of the dev error.
         split: whose examples are searched again.
         examples: how many of them, the first ones; None: all.
         beam_widths: of the searches that are tried.
         length_penalties: of the searches that are tried.
-        gradient_check: whether to check the gradients, and nothing else.
 
     Raises:
         UserError: for numbers that no diagnosis can have.
     """
 
     ladder_examples: int = 2000
-    human_error: float | None = None
+    human_error: float | pathlib.Path | None = None
     tolerance: float | None = None
     split: str = "validation"
     examples: int | None = 300
     beam_widths: Sequence[int] = (1, 2, 3, 5, 10, 20, 50, 100)
     length_penalties: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-    gradient_check: bool = False
 
     def __post_init__(self) -> None:
         whole = {
@@ -54,7 +53,8 @@ class Request:
                     raise UserError(f"--{name} must be at least 1, not {value}")
         for name in ("human_error", "tolerance"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
+            stated = value is not None and not isinstance(value, pathlib.Path)
+            if stated and not 0 <= value < math.inf:
                 raise UserError(f"--{name} is an error of 0 or more, not {value:g}")
 
 

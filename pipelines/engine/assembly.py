@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -66,12 +67,6 @@ def set_normalization_momentum(model: keras.Model, momentum: float) -> None:
 def assemble(configuration: Configuration) -> Assembly:
     """Makes everything that ``configuration`` names."""
     application = load_application(configuration.application)
-    source_arguments = {
-        "data_dir": configuration.data_dir,
-        "download": configuration.download,
-        "strict": configuration.strict,
-    }
-    source = application.sources[configuration.dataset].builder
     architecture = application.architectures[configuration.architecture].builder
     transfer = None
     if configuration.transfer:
@@ -79,10 +74,35 @@ def assemble(configuration: Configuration) -> Assembly:
     return Assembly(
         configuration=configuration,
         application=application,
-        source=construct(source, source_arguments, configuration.source),
+        source=_source(configuration, application),
         preprocessor=application.preprocessor(**configuration.preprocess),
         arrange=functools.partial(application.arrange, **configuration.arrange),
         task=application.task(**configuration.task),
         builder=functools.partial(architecture, **configuration.model),
         transfer=transfer,
     )
+
+
+def _source(configuration: Configuration, application: Application) -> Source:
+    """The raw examples, in the sets that the configuration asks for."""
+    given = {
+        "data_dir": configuration.data_dir,
+        "download": configuration.download,
+        "strict": configuration.strict,
+    }
+    builder = application.sources[configuration.dataset].builder
+    source = construct(builder, given, configuration.source)
+    development = None
+    if configuration.partition.development:
+        name, folder = configuration.partition.development
+        variant = application.sources[name]
+        options = {**variant.source, **configuration.source}
+        known = _options(variant.builder)
+        shared = {option: value for option, value in options.items() if option in known}
+        development = construct(variant.builder, given | {"data_dir": folder}, shared)
+    return configuration.partition.of(source, development)
+
+
+def _options(kind: type) -> set[str]:
+    """The names of a source's options, those that it hands on to the classes above it too."""
+    return {name for one in kind.__mro__ for name in inspect.signature(one.__init__).parameters}

@@ -3,8 +3,8 @@
 After Efron and Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13: examples are drawn
 with replacement, as many as there are, and the figure is computed anew; 95 % of the figures so
 found lie in the interval. Where a figure depends on its examples through sums over them alone (a
-mean, BLEU, a perplexity), all resamples together are one product: how often each example was drawn,
-times what it adds to the sums.
+mean, BLEU, a perplexity), a resample is a product: how often each example was drawn, times what it
+adds to the sums.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 RESAMPLES = 2000
-BLOCK = 100  # resamples that are drawn at a time
+FEW_VALUES = 100  # different values of a mean: right or wrong has two
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +38,9 @@ class SummedFigure:
     def resampled(self, seed: int = 0) -> np.ndarray:
         """[RESAMPLES] figures; those of two figures with the same examples and seed are paired."""
         draw, count = np.random.default_rng(seed), len(self.terms)
-        sums = [
-            np.stack([_times_drawn(draw, count) for _ in range(BLOCK)]) @ self.terms
-            for _ in range(RESAMPLES // BLOCK)
-        ]
-        return self.of_sums(np.concatenate(sums))
+        # One product at a time: those of many resamples together no longer fit into the caches.
+        sums = [_times_drawn(draw, count) @ self.terms for _ in range(RESAMPLES)]
+        return self.of_sums(np.stack(sums))
 
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the figure."""
@@ -79,6 +77,17 @@ def ratio(numerators: np.ndarray, denominators: np.ndarray) -> SummedFigure:
 def mean(values: np.ndarray) -> SummedFigure:
     """The mean of [examples] numbers."""
     return ratio(values, np.ones(len(values)))
+
+
+def resampled_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    """[RESAMPLES] means of [examples] numbers, not paired with those of other figures."""
+    different, counts = np.unique(values, return_counts=True)
+    if len(different) > FEW_VALUES:
+        return mean(values).resampled(seed)
+    # How often each value is drawn has a multinomial distribution, which is quicker drawn at once.
+    count = len(values)
+    drawn = np.random.default_rng(seed).multinomial(count, counts / count, size=RESAMPLES)
+    return drawn @ different / count
 
 
 def _first_over_second(sums: np.ndarray) -> np.ndarray:

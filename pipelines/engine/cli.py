@@ -62,23 +62,32 @@ def train(application: Application, arguments: Sequence[str]) -> None:
     Raises:
         UserError: for anything that the user can mend.
     """
-    configuration, command = parse(application, arguments)
-    if command.smoke:
-        recipe = dataclasses.replace(configuration.recipe, epochs=1)
-        configuration = dataclasses.replace(configuration, recipe=recipe)
-    prepare_backend(configuration.recipe)
-    assembly = assemble(configuration)
+    assembly, command = read_command(application, arguments)
     if command.prepare:
         _fit_preprocessor(assembly, command)
         data = _read(assembly, command)
         write_prepared(
-            command.prepare, configuration.to_json(), assembly.preprocessor, data, command.passes
+            command.prepare,
+            assembly.configuration.to_json(),
+            assembly.preprocessor,
+            data,
+            command.passes,
         )
         print(f"prepared: {command.prepare}")
         return
     run = train_run(assembly, command, distribution_strategy())
     print(f"model: {run.model_file}")
     _evaluate(run, command)
+
+
+def read_command(application: Application, arguments: Sequence[str]) -> tuple[Assembly, Command]:
+    """Everything that a command line names, on a backend that is ready for it."""
+    configuration, command = parse(application, arguments)
+    if command.smoke:
+        recipe = dataclasses.replace(configuration.recipe, epochs=1)
+        configuration = dataclasses.replace(configuration, recipe=recipe)
+    prepare_backend(configuration.recipe)
+    return assemble(configuration), command
 
 
 def train_run(assembly: Assembly, command: Command, strategy: Any = None) -> Run:

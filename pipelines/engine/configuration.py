@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import jsonargparse
 
 from pipelines.engine.application import Application, Recipe, UserError, Variant, choose
+from pipelines.sources.partition import Partition
 
 SECTIONS = ("source", "preprocess", "arrange", "task", "model")
 # What a model must have in common with the run whose backbone it takes over.
@@ -50,6 +51,7 @@ class Configuration:
         model: options of the builder.
         transfer: the way to start from a backbone, by its name in the application, or None.
         backbone: options of that way.
+        partition: which of the source's examples are for what.
     """
 
     application: str
@@ -66,13 +68,15 @@ class Configuration:
     model: Mapping[str, Any]
     transfer: str | None = None
     backbone: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    partition: Partition = dataclasses.field(default_factory=Partition)
 
     def to_json(self) -> str:
-        """One flat JSON object: recipe fields bare, the sections nested."""
+        """One flat JSON object: recipe and partition fields bare, the sections nested."""
         values = dataclasses.asdict(self)
         if self.transfer is None:  # as most runs, and all of most applications
             del values["transfer"], values["backbone"]
-        return json.dumps(values | values.pop("recipe"), indent=2)
+        asked = {name: value for name, value in values.pop("partition").items() if value}
+        return json.dumps(values | values.pop("recipe") | asked, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Configuration:
@@ -81,14 +85,17 @@ class Configuration:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Configuration:
-        """Gathers the bare recipe fields of one flat mapping into a recipe.
+        """Gathers the bare fields of one flat mapping into a recipe and a partition.
 
         A field that is younger than the mapping has its default, with which the run was trained.
         """
-        names = (field.name for field in dataclasses.fields(Recipe))
-        recipe = {name: values[name] for name in names if name in values}
-        rest = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
-        return cls(recipe=Recipe(**recipe), **rest)
+
+        def among(kind: type) -> dict[str, Any]:
+            fields = dataclasses.fields(kind)
+            return {field.name: values[field.name] for field in fields if field.name in values}
+
+        gathered = {"recipe": Recipe(**among(Recipe)), "partition": Partition(**among(Partition))}
+        return cls(**among(cls), **gathered)
 
     def differences(self, other: Configuration) -> dict[str, tuple[Any, Any]]:
         """The dotted names whose values differ, with the value here and there."""
@@ -193,6 +200,7 @@ def parse(application: Application, arguments: Sequence[str]) -> tuple[Configura
         {section: {} for section in SECTIONS} | values | {"application": application.name}
     )
     _check_source_arguments(configuration, application)
+    _check_dev_source(configuration, application)
     _check_transfer(configuration, application, backbone)
     if configuration.recipe.initializer and configuration.model.get("weights"):
         raise UserError("--initializer and --model.weights exclude each other")
@@ -297,6 +305,7 @@ def _parser(
     parser.add_argument("--strict", action="store_true", help="refuse damaged files, don't skip")
     _add_command(parser.add_argument_group("What to do"))
     parser.add_class_arguments(Recipe, None, as_group=True)
+    parser.add_class_arguments(Partition, None, as_group=True)
     parser.add_class_arguments(source.builder, "source", skip=SOURCE_ARGUMENTS)
     parser.add_class_arguments(application.preprocessor, "preprocess")
     parser.add_function_arguments(application.arrange, "arrange", skip=ARRANGE_ARGUMENTS)
@@ -367,6 +376,16 @@ def _check_source_arguments(configuration: Configuration, application: Applicati
     for name in ("data_dir", "download", "strict"):
         if getattr(configuration, name) and name not in accepted:
             raise UserError(f"--dataset {configuration.dataset} takes no --{name}")
+
+
+def _check_dev_source(configuration: Configuration, application: Application) -> None:
+    """Refuses a source of dev examples that the application lacks, or that has no such folder."""
+    if configuration.partition.development is None:
+        return
+    name, folder = configuration.partition.development
+    builder = application.sources[choose("dev_source", name, application.sources)].builder
+    if folder and "data_dir" not in inspect.signature(builder).parameters:
+        raise UserError(f"--dev_source {name} reads no folder; leave out :{folder}")
 
 
 def _check_transfer(

@@ -55,7 +55,7 @@ def evaluate(
         training_views=functools.partial(training_views, opened.assembly),
         look_inside=look_inside,
     )
-    _record(opened, split, evaluation)
+    record(opened, split, evaluation)
     write_report(opened.run, opened.task, evaluation)
     return evaluation
 
@@ -119,7 +119,7 @@ def evaluate_together(
 
     evaluation = _compared(first, split, batches.map(lambda raw: {"example": raw}), answer)
     name = joint_name(split, crops, [member.run.path.name for member in members[1:]])
-    _record(first, name, evaluation)
+    record(first, name, evaluation)
     write_joint_report(first.run, first.task, evaluation, name, members)
     return name, evaluation
 
@@ -191,7 +191,7 @@ def _extend(columns: dict[str, list], batch: dict[str, tf.Tensor]) -> None:
         columns.setdefault(name, []).extend(values.numpy())
 
 
-def _record(opened: OpenRun, name: str, evaluation: Evaluation) -> None:
+def record(opened: OpenRun, name: str, evaluation: Evaluation) -> None:
     """Writes the figures and one JSON object per example: its id, error, raw fields and answers."""
     folder = opened.run.path / "predictions"
     folder.mkdir(exist_ok=True)

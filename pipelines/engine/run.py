@@ -199,6 +199,21 @@ class Run:
         text = json.dumps(self.scores | {split: values}, indent=2)
         write_text(self.path / "scores.json", text)
 
+    def predictions(self, split: str) -> dict[str, dict[str, Any]]:
+        """What was written of every evaluated example, by its id.
+
+        Raises:
+            UserError: if the split was not evaluated.
+        """
+        file = self.path / "predictions" / f"{split}.jsonl"
+        if not file.exists():
+            raise UserError(
+                f"{self.path} has no predictions for {split}; make them with: "
+                f"python -m pipelines.evaluate {self.path} --split {split}"
+            )
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        return {row["id"]: row for row in rows}
+
 
 def save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     """Replaces an ``.npz`` file in one step."""

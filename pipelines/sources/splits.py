@@ -7,6 +7,7 @@ is involved, and a later addition to the data moves only groups next to a border
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,28 @@ NAMES = {
 HELD_OUT = 0.1
 """The share of the examples that goes to each of validation and test."""
 
+FEW, FEW_HELD_OUT = 10**4, 0.2
+MANY_HELD_OUT = {10**6: 0.01, 10**7: 0.0025}
+"""That share by size: a fifth of up to 10,000 examples; from a million on a hundredth, from ten
+million on a quarter of it. What counts is how many are held out, enough to tell models apart."""
+
+
+def shares_by_size(count: int) -> dict[str, float]:
+    """The share of each split of ``count`` examples, by ``FEW`` and ``MANY_HELD_OUT``.
+
+    In between, the logarithm of the share falls in a straight line with that of the count, so that
+    more examples never mean fewer of them held out.
+    """
+    least = min(MANY_HELD_OUT)
+    if count <= FEW:
+        held_out = FEW_HELD_OUT
+    elif count < least:
+        way = math.log(count / FEW) / math.log(least / FEW)
+        held_out = FEW_HELD_OUT * (MANY_HELD_OUT[least] / FEW_HELD_OUT) ** way
+    else:
+        held_out = MANY_HELD_OUT[max(size for size in MANY_HELD_OUT if size <= count)]
+    return {"train": 1 - 2 * held_out, "validation": held_out, "test": held_out}
+
 
 def split_in_name(name: str) -> str | None:
     """The split that a word in the name of a file tells of, if any does."""
@@ -41,21 +64,37 @@ def rank(name: str, seed: int = 0) -> int:
     return int.from_bytes(digest.digest(), "big")
 
 
-def cut(groups: Sequence[str], shares: Mapping[str, float]) -> list[str]:
+def cut(
+    groups: Sequence[str], shares: Mapping[str, float], strata: Sequence[str] | None = None
+) -> list[str]:
     """The split of each example, given its group.
 
     Args:
         groups: the group of each example (its id where nothing can leak).
         shares: the splits and the share of the examples that each gets, adding up to 1; met as
             closely as whole groups allow.
+        strata: something (the label) whose values shall be cut in equal shares. A group that has
+            several of them is not kept whole.
     """
+    pools: dict[str, list[int]] = {}
+    for index in range(len(groups)):
+        pools.setdefault(strata[index] if strata else "", []).append(index)
+    result = [""] * len(groups)
+    for pool in pools.values():
+        split_of = _split_of_groups([groups[index] for index in pool], shares)
+        for index in pool:
+            result[index] = split_of[groups[index]]
+    return result
+
+
+def _split_of_groups(groups: Sequence[str], shares: Mapping[str, float]) -> dict[str, str]:
     sizes = Counter(groups)
     split_of, seen = {}, 0
     for group in sorted(sizes, key=lambda group: (rank(group), group)):
         middle = (seen + sizes[group] / 2) / len(groups)
         split_of[group] = _split_at(middle, shares)
         seen += sizes[group]
-    return [split_of[group] for group in groups]
+    return split_of
 
 
 def _split_at(position: float, shares: Mapping[str, float]) -> str:
@@ -82,18 +121,28 @@ def complete(
     Args:
         official: the split that the data put each example into, or None.
         groups: the group of each example.
-        strata: something (the label) whose values shall be cut in equal shares.
+        strata: as of ``cut``.
         held_out: share of the examples for each of validation and test.
     """
     present = set(official) if "train" in official else set()
     shares = {split: held_out for split in SPLITS[1:] if split not in present}
     shares = {"train": 1 - sum(shares.values()), **shares}
-    pools: dict[str, list[int]] = {}
-    result = list(official)
-    for index, split in enumerate(official):
-        if not present or split in (None, "train"):
-            pools.setdefault(strata[index] if strata else "", []).append(index)
-    for pool in pools.values():
-        for index, split in zip(pool, cut([groups[i] for i in pool], shares), strict=True):
-            result[index] = split
+    free = [i for i, split in enumerate(official) if not present or split in (None, "train")]
+    return recut(official, free, groups, shares, strata)
+
+
+def recut(
+    splits: Sequence[str | None],
+    rows: Sequence[int],
+    groups: Sequence[str],
+    shares: Mapping[str, float],
+    strata: Sequence[str] | None = None,
+) -> list[str]:
+    """The split of each example after ``rows`` of them alone were cut, as ``cut`` does."""
+    result = list(splits)
+    parts = cut(
+        [groups[row] for row in rows], shares, [strata[row] for row in rows] if strata else None
+    )
+    for row, split in zip(rows, parts, strict=True):
+        result[row] = split
     return result

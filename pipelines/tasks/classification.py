@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +14,8 @@ import numpy as np
 from keras import ops
 from keras.config import floatx
 
+from pipelines.engine.application import UserError, listed
+from pipelines.engine.bootstrap import ratio
 from pipelines.looking_inside.figures import draw_inside
 from pipelines.preprocess.table import TablePreprocessor
 from pipelines.tasks.column_importance import draw_importance
@@ -20,6 +24,8 @@ from pipelines.tasks.examples import pictures, texts
 from pipelines.tasks.task import Evaluation, Figure, Scores, Task
 
 WORST_MISTAKES = 20
+
+log = logging.getLogger(__name__)
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -77,10 +83,17 @@ class Classification(Task):
     Args:
         top_k: the number of labels in an answer, the most probable first.
         label_smoothing: the share of each target that is spread over all classes in the loss.
+        error_weights: how much more than others an error about an example of a class counts in the
+            figure ``weighted_error``, as "class=10,other=2"; none: there is no such figure.
     """
 
     top_k: int = 5
     label_smoothing: float = 0.0
+    error_weights: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UserError for weights that there cannot be."""
+        self.weights_of([])
 
     def compile_arguments(self) -> dict[str, Any]:
         return {
@@ -106,23 +119,52 @@ class Classification(Task):
     def scores(self, answers: dict[str, list], examples: dict[str, list]) -> Scores:
         """Compares ``labels`` [k] of each answer with ``label`` of its example.
 
-        The macro F1 is the mean over the classes that occur among the examples.
+        Precision, recall and F1 (the harmonic mean of the two, one number for both) are means over
+        the classes that occur among the examples; each is 0 where it is 0 / 0.
         """
-        from sklearn.metrics import f1_score
+        from sklearn.metrics import precision_recall_fscore_support
 
         ranked, truth = texts(answers["labels"]), texts(examples["label"])
         given, k = ranked[:, 0], ranked.shape[1]
         errors = (given != truth).astype("float64")
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            truth, given, labels=np.unique(truth), average="macro", zero_division=0
+        )
         values = {
             "accuracy": 1 - errors.mean(),
             "error": errors.mean(),
             f"top_{k}_accuracy": (ranked == truth[:, None]).any(axis=1).mean(),
-            "macro_f1": f1_score(
-                truth, given, labels=np.unique(truth), average="macro", zero_division=0
-            ),
+            "macro_precision": precision,
+            "macro_recall": recall,
+            "macro_f1": f1,
         }
+        summed = {}
+        if self.error_weights:
+            weights = self.weights_of(truth)
+            summed["weighted_error"] = ratio(weights * errors, weights)
         values = {name: float(value) for name, value in values.items()}
-        return Scores(values, "wrong label (0 or 1)", errors)
+        values |= {name: figure.value for name, figure in summed.items()}
+        return Scores(values, "wrong label (0 or 1)", errors, summed)
+
+    def weights_of(self, truth: Sequence[str]) -> np.ndarray:
+        """[examples] what an error about each counts, given their classes.
+
+        Raises:
+            UserError: for ``error_weights`` that cannot be read, or are not positive.
+        """
+        weights = {}
+        for pair in listed(self.error_weights):
+            name, _, weight = pair.rpartition("=")
+            try:
+                weights[name] = float(weight)
+            except ValueError:
+                weights[name] = 0.0
+            if not name or not 0 < weights[name] < math.inf:
+                raise UserError(f"--task.error_weights {pair}: write it as class=10, above 0")
+        absent = weights.keys() - set(truth)
+        if len(truth) and absent:
+            log.warning("--task.error_weights: no example is of %s", ", ".join(sorted(absent)))
+        return np.array([weights.get(label, 1.0) for label in truth])
 
     def figures(self, evaluation: Evaluation, folder: pathlib.Path) -> list[Figure]:
         """The confusion matrix; for pictures also mistakes, augmentation, a look inside.

@@ -89,7 +89,7 @@ class CsvFiles(Table):
     @functools.cached_property
     def columns(self) -> dict[str, np.ndarray]:
         path = data_path(self.data_dir, "CSV files")
-        files = [path] if path.is_file() else _find(path)
+        files = [path] if path.is_file() else find_tables(path)
         rows = Rows(files, self.separator)
         names = self._names(rows.header)
         rows.read(names)
@@ -316,7 +316,7 @@ def _as_number(value: bytes) -> float:
         return np.nan
 
 
-def _find(folder: pathlib.Path) -> list[pathlib.Path]:
+def find_tables(folder: pathlib.Path) -> list[pathlib.Path]:
     files = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(SUFFIXES)]
     if not files:
         raise UserError(f"{folder}: there is no .csv or .tsv file")

@@ -1,0 +1,226 @@
+"""Multi-task tagging: labels that are missing count nowhere, and what the street scenes are."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import keras
+import numpy as np
+import pytest
+import sklearn.metrics
+import tensorflow as tf
+
+from models.tagging import separate_networks
+from pipelines.engine.application import UserError
+from pipelines.engine.data import raw_batches
+from pipelines.preprocess.tags import MISSING, TagPreprocessor
+from pipelines.sources.street_scenes import OTHERS, TAGS, StreetScenes, paint_scene
+from pipelines.tasks.tagging import KnownCrossentropy, KnownF1, Tagging
+from tests.conftest import train
+
+NAMES = list(TAGS)
+
+
+def labelled(count: int = 40, tags: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Logits, and targets a third of which is missing; no tag occurs in all or no examples."""
+    draw = np.random.default_rng(0)
+    logits = draw.normal(0, 3, (count, tags)).astype("float32")
+    return logits, draw.integers(MISSING, 2, (count, tags)).astype("int32")
+
+
+# Loss and metrics --------------------------------------------------------------------------------
+
+
+def test_the_loss_is_keras_s_mean_over_the_known_labels():
+    logits, target = labelled()
+    known = target != MISSING
+    reference = keras.losses.BinaryCrossentropy(from_logits=True)
+    expected = float(reference(target[known][:, None], logits[known][:, None]))
+    assert float(KnownCrossentropy()(target, logits)) == pytest.approx(expected, rel=1e-5)
+    extreme = np.array([[-500.0, 500.0]], "float32")
+    assert float(KnownCrossentropy()(np.array([[0, 1]]), extreme)) == 0
+    assert float(KnownCrossentropy()(np.array([[1, MISSING]]), extreme)) == pytest.approx(500)
+
+
+def test_what_is_missing_teaches_nothing():
+    logits, target = labelled()
+    logits = tf.Variable(logits)
+    with tf.GradientTape() as tape:
+        loss = KnownCrossentropy()(target, logits)
+    moved = tape.gradient(loss, logits).numpy() != 0
+    np.testing.assert_array_equal(moved, target != MISSING)
+    nothing = KnownCrossentropy()(np.full((2, 3), MISSING), logits[:2])
+    assert float(nothing) == 0
+
+
+def test_the_f1_of_fitting_is_scikit_learn_s_over_the_known_labels():
+    logits, target = labelled()
+    metric = KnownF1()
+    for rows in (slice(0, 25), slice(25, 40)):
+        metric.update_state(target[rows], logits[rows])
+    expected = np.mean([_reference("f1_score", logits, target, tag) for tag in range(3)])
+    assert float(metric.result()) == pytest.approx(expected, abs=1e-6)
+
+
+def _reference(name: str, logits: np.ndarray, target: np.ndarray, tag: int) -> float:
+    known = target[:, tag] != MISSING
+    score = getattr(sklearn.metrics, name)
+    return score(target[known, tag], logits[known, tag] > 0, zero_division=0)
+
+
+def as_rows(logits: np.ndarray, target: np.ndarray) -> tuple[dict, dict]:
+    """Answers, the most probable tag first, and examples, as evaluation collects them."""
+    names = np.array([b"a", b"b", b"c"])
+    order = np.argsort(-logits, axis=1)
+    probabilities = 1 / (1 + np.exp(-np.take_along_axis(logits, order, axis=1)))
+    answers = {"tags": list(names[order]), "probabilities": list(probabilities)}
+    listed = {
+        field: [b"\n".join(names[row == value]) for row in target]
+        for field, value in (("present", 1), ("absent", 0))
+    }
+    return answers, listed
+
+
+def test_scores_are_scikit_learn_s_over_the_known_labels():
+    logits, target = labelled()
+    scores = Tagging().scores(*as_rows(logits, target))
+    for tag, name in enumerate("abc"):
+        for figure in ("f1", "precision", "recall"):
+            expected = _reference(f"{figure}_score", logits, target, tag)
+            assert scores.values[f"{figure} of {name}"] == pytest.approx(expected)
+    by_tag = [scores.values[f"f1 of {name}"] for name in "abc"]
+    assert scores.values["macro_f1"] == pytest.approx(np.mean(by_tag))
+    known = target != MISSING
+    wrong = ((logits > 0) != (target == 1)) & known
+    assert scores.values["error"] == pytest.approx(wrong.sum() / known.sum())
+    np.testing.assert_allclose(scores.errors, wrong.sum(1) / np.maximum(known.sum(1), 1))
+    assert next(iter(scores.values)) == "macro_f1"
+    for figure in scores.summed.values():
+        low, high = figure.interval()
+        assert low <= figure.value <= high
+
+
+def test_tags_that_occur_nowhere_do_not_lower_the_mean():
+    logits, target = labelled()
+    target[:, 2] = np.where(target[:, 2] == 1, MISSING, target[:, 2])
+    scores = Tagging().scores(*as_rows(logits, target))
+    both = (scores.values["f1 of a"] + scores.values["f1 of b"]) / 2
+    assert scores.values["macro_f1"] == pytest.approx(both)
+    nothing = Tagging().scores(*as_rows(logits[:2], np.full((2, 3), MISSING)))
+    assert set(nothing.values.values()) == {0.0}
+    assert not nothing.errors.any()
+
+
+# Preprocessing -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    preprocessor = TagPreprocessor(size=16)
+    source = StreetScenes(train_size=64)
+    preprocessor.fit(raw_batches(source, "train"))
+    return preprocessor
+
+
+def test_targets_are_there_not_there_or_missing(fitted):
+    assert fitted.labels == NAMES
+    batch = {
+        "present": tf.constant(["car\nstop sign", "", "a tag that nobody knows"]),
+        "absent": tf.constant(["pedestrian", "car\npedestrian\nstop sign\ntraffic light", ""]),
+    }
+    expected = [[1, 0, 1, MISSING], [0, 0, 0, 0], [MISSING] * 4]
+    np.testing.assert_array_equal(fitted.target(batch), expected)
+
+
+def test_tags_are_learned_from_both_lists(tmp_path, fitted):
+    assert fitted.model_arguments() == {"input_shape": (16, 16, 3), "num_tags": 4}
+    rows = list(StreetScenes(train_size=64).load("train").as_numpy_iterator())
+    there = [row["present"].decode().splitlines() for row in rows]
+    assert fitted.counts == [sum(tag in tags for tags in there) for tag in NAMES]
+    fitted.save(tmp_path)
+    again = TagPreprocessor(size=16)
+    again.restore(tmp_path)
+    assert (again.labels, again.counts) == (fitted.labels, fitted.counts)
+    untagged = {"image": [rows[0]["image"]], "present": [""], "absent": [""]}
+    with pytest.raises(UserError, match="no training picture is told"):
+        TagPreprocessor(size=16).fit(tf.data.Dataset.from_tensors(untagged))
+
+
+# The networks ------------------------------------------------------------------------------------
+
+
+def test_separate_networks_share_nothing():
+    keras.utils.set_random_seed(0)
+    model = separate_networks((8, 8, 3), 3, backbone_options={"maps": (4, 6)})
+    image = tf.random.stateless_normal((4, 8, 8, 3), (0, 1))
+    with tf.GradientTape() as tape:
+        logit = tf.reduce_sum(model({"image": image}, training=True)[:, 1] ** 2)
+    gradients = tape.gradient(logit, model.trainable_weights)
+    moved = {
+        w.path.split("/")[0]
+        for w, g in zip(model.trainable_weights, gradients, strict=True)
+        if g is not None and np.any(g)
+    }
+    assert len(moved) == 1
+    sizes = [network.count_params() for network in model.layers if network.count_params()]
+    assert len(sizes) == 3
+    assert len(set(sizes)) == 1
+
+
+# Street scenes -----------------------------------------------------------------------------------
+
+
+@functools.cache
+def street_rows(**options) -> tuple[dict[str, bytes], ...]:
+    source = StreetScenes(train_size=600, **options)
+    return tuple(source.load("train").map(_without_picture).as_numpy_iterator())
+
+
+def _without_picture(row: dict) -> dict:
+    return {name: row[name] for name in ("present", "absent")}
+
+
+def test_thirty_percent_of_the_labels_are_missing_and_tags_have_their_shares():
+    rows = street_rows()
+    present, absent = (
+        np.array([[tag.encode() in row[name].split(b"\n") for tag in NAMES] for row in rows])
+        for name in ("present", "absent")
+    )
+    assert not (present & absent).any()
+    known = present | absent
+    assert 1 - known.mean() == pytest.approx(0.3, abs=0.03)
+    shares = [share for share, _ in TAGS.values()]
+    np.testing.assert_allclose(present.sum(0) / known.sum(0), shares, atol=0.08)
+    everything = street_rows(missing=0.0)
+    for some, row in zip(rows, everything, strict=True):
+        for name in ("present", "absent"):
+            assert set(some[name].split()) <= set(row[name].split())
+
+
+@pytest.mark.parametrize("tag", range(len(TAGS)))
+def test_a_picture_shows_what_is_said_to_be_there(tag):
+    there = np.eye(len(TAGS), dtype=bool)[tag]
+    for key in range(8):
+        with_it, without = (paint_scene(row, [key]) for row in (there, ~there & False))
+        assert with_it.shape == (64, 64, 3)
+        assert with_it.dtype == np.uint8
+        np.testing.assert_array_equal(with_it, paint_scene(there, [key]))
+        assert (np.abs(with_it.astype(int) - without).max(-1) > 40).sum() > 12
+
+
+def test_scenes_of_a_seed_are_the_same_however_many_there_are():
+    few, many = (StreetScenes(test_size=size).load("test") for size in (3, 70))
+    first = [row["image"] for row in many.take(3).as_numpy_iterator()]
+    assert [row["image"] for row in few.as_numpy_iterator()] == first
+    other = next(StreetScenes(seed=1).load("test").as_numpy_iterator())
+    assert other["image"] != first[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"test_size": 0}, "sizes of at least 1"), ({"missing": 1.0}, "below 1, not 1.0")],
+)
+def test_impossible_scenes_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        StreetScenes(**options)

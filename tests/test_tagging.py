@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 
 import keras
 import numpy as np
@@ -15,9 +14,8 @@ from models.tagging import separate_networks
 from pipelines.engine.application import UserError
 from pipelines.engine.data import raw_batches
 from pipelines.preprocess.tags import MISSING, TagPreprocessor
-from pipelines.sources.street_scenes import OTHERS, TAGS, StreetScenes, paint_scene
+from pipelines.sources.street_scenes import OTHERS, TAGS, StreetScenes, fill, paint_scene
 from pipelines.tasks.tagging import KnownCrossentropy, KnownF1, Tagging
-from tests.conftest import train
 
 NAMES = list(TAGS)
 
@@ -198,15 +196,41 @@ def test_thirty_percent_of_the_labels_are_missing_and_tags_have_their_shares():
             assert set(some[name].split()) <= set(row[name].split())
 
 
-@pytest.mark.parametrize("tag", range(len(TAGS)))
-def test_a_picture_shows_what_is_said_to_be_there(tag):
-    there = np.eye(len(TAGS), dtype=bool)[tag]
-    for key in range(8):
-        with_it, without = (paint_scene(row, [key]) for row in (there, ~there & False))
-        assert with_it.shape == (64, 64, 3)
-        assert with_it.dtype == np.uint8
-        np.testing.assert_array_equal(with_it, paint_scene(there, [key]))
-        assert (np.abs(with_it.astype(int) - without).max(-1) > 40).sum() > 12
+THINGS = [kind for _, kind in TAGS.values()] + list(OTHERS)
+
+
+@pytest.mark.parametrize("kind", THINGS, ids=lambda kind: kind[0].__name__)
+def test_things_stand_on_the_ground_and_are_one_high(kind):
+    thing = kind[0]
+    polygons = [corners for corners, _ in thing(np.random.default_rng(0))]
+    corners = np.concatenate(polygons)
+    assert corners[:, 1].min() == pytest.approx(0, abs=0.06)
+    assert corners[:, 1].max() == pytest.approx(1, abs=0.1)
+    assert np.abs(corners[:, 0]).max() < 2
+    for polygon in polygons:
+        turns = np.cross(*(np.roll(polygon, -step, axis=0) - polygon for step in (1, 2)))
+        assert (turns > 0).all() or (turns < 0).all(), "not convex"
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_polygons_are_filled_with_their_area(turn):
+    pixels = np.zeros((64, 64, 3), np.float32)
+    corners = np.array([(10.25, 20.5), (40.0, 12.0), (50.5, 30.0), (20.0, 45.25)])[::turn]
+    fill(pixels, corners, (1.0, 0.5, 0.0))
+    x, y = corners.T
+    area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+    np.testing.assert_allclose(pixels.sum((0, 1)), [area, area / 2, 0], rtol=0.01)
+    fill(pixels, corners + 100, (9.0, 9.0, 9.0))  # beyond the border
+    assert pixels.max() == 1
+
+
+def test_a_scene_holds_its_tags_and_nothing_depends_on_what_was_drawn_before():
+    nothing, everything = [False] * len(TAGS), [True] * len(TAGS)
+    first = paint_scene(everything, [3])
+    assert first.shape == (64, 64, 3)
+    assert first.dtype == np.uint8
+    assert not np.array_equal(paint_scene(nothing, [3]), first)
+    np.testing.assert_array_equal(paint_scene(everything, [3]), first)
 
 
 def test_scenes_of_a_seed_are_the_same_however_many_there_are():

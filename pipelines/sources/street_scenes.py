@@ -71,8 +71,10 @@ class StreetScenes(Source):
         size = self.sizes[choose("split", split, self.splits)]
         key = [self.seed, SPLITS.index(split)]
         draw = np.random.default_rng([*key, 0])
-        there = draw.random((size, len(TAGS))) < [share for share, _ in TAGS.values()]
-        told = draw.random(there.shape) >= self.missing
+        # A row of numbers for each picture, so that the first ones are the same of any number.
+        chances = draw.random((size, 2, len(TAGS)))
+        there = chances[:, 0] < [share for share, _ in TAGS.values()]
+        told = chances[:, 1] >= self.missing
         columns = {
             "id": [f"street/{split}/{number:06d}" for number in range(size)],
             "present": _lines(there & told),

@@ -20,7 +20,7 @@ from serving.client.signature import Field, Signature, choose_signature
 
 # Longer outputs are printed by their shape.
 _MOST_NUMBERS = 50
-# Floats from the first number on are printed without fractions, from the second on as powers of ten.
+# Floats between these are printed without fractions, as a price is, not as powers of ten.
 _UNITS, _POWERS = 1e4, 1e15
 
 

@@ -208,8 +208,9 @@ def test_things_stand_on_the_ground_and_are_one_high(kind):
     assert corners[:, 1].max() == pytest.approx(1, abs=0.1)
     assert np.abs(corners[:, 0]).max() < 2
     for polygon in polygons:
-        turns = np.cross(*(np.roll(polygon, -step, axis=0) - polygon for step in (1, 2)))
-        assert (turns > 0).all() or (turns < 0).all(), "not convex"
+        (x, y), (u, v) = ((np.roll(polygon, -step, axis=0) - polygon).T for step in (1, 2))
+        turns = np.sign(x * v - y * u)
+        assert set(turns) in ({1.0}, {-1.0}), "not convex"
 
 
 @pytest.mark.parametrize("turn", [1, -1])

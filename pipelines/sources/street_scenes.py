@@ -79,7 +79,7 @@ class StreetScenes(Source):
             "id": [f"street/{split}/{number:06d}" for number in range(size)],
             "present": _lines(there & told),
             "absent": _lines(~there & told),
-            "image": (np.arange(size), there),
+            "image": (np.arange(size), there),  # what to paint
         }
 
         def paint(numbers: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -132,8 +132,9 @@ def fill(pixels: np.ndarray, corners: np.ndarray, colour: Colour) -> None:
     last = np.minimum(np.ceil(corners.max(0) + 1), SIDE).astype(int)
     if (first >= last).any():
         return
-    edges = np.roll(corners, -1, axis=0) - corners
-    turned = np.cross(corners, np.roll(corners, -1, axis=0)).sum()  # whether y points down or up
+    following = np.roll(corners, -1, axis=0)
+    edges = following - corners
+    turned = np.sum(corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0])
     normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) * np.sign(turned)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-6)
     across, down = (np.arange(a, b) + 0.5 for a, b in zip(first, last, strict=True))
@@ -146,7 +147,7 @@ def fill(pixels: np.ndarray, corners: np.ndarray, colour: Colour) -> None:
     part += cover * (np.asarray(colour) - part)
 
 
-# Corners of plain polygons --------------------------------------------------------------------
+# Corners of plain polygons ------------------------------------------------------------------------
 
 
 def box(left: float, bottom: float, right: float, top: float) -> np.ndarray:
@@ -270,7 +271,7 @@ def bollard(draw: np.random.Generator) -> Thing:
 
 
 def trailer(draw: np.random.Generator) -> Thing:
-    yield box(-1.1, 0.25, 1.1, draw.uniform(0.7, 1.05)), anything(draw)
+    yield box(-1.1, 0.25, 1.1, draw.uniform(0.9, 1.05)), anything(draw)
     yield limb((1.1, 0.3), (1.5, 0.2), 0.08), GREY
     for axle in (-0.16, 0.34):
         yield disc(axle, 0.2, 0.22), BLACK

@@ -5,12 +5,13 @@ whatever the others are, once or twice, far or near, some hidden behind others. 
 there is no answer: trees, lamps, bollards, trailers, round and triangular signs, letter boxes. Of
 some labels nobody said what they are: that a label is missing has nothing to do with the picture.
 
-Everything is painted with convex polygons, from what is far to what is near. A thing's corners are
-in its own unit: it stands on the ground at (0, 0), is 1 high, and y points up.
+Things are painted with convex polygons, from what is far to what is near. Their corners are in a
+unit of their own: a thing stands on the ground at (0, 0), is 1 high, and y points up.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -25,6 +26,8 @@ SIDE = 64  # of a picture, in pixels
 HORIZON = 30  # rows of sky and houses above the pavement
 KERB = 40  # where the road begins
 NOISE = 7.0  # standard deviation of what a pixel is off, of 255
+
+PLACES = np.arange(SIDE) + 0.5  # of the middles of pixels
 
 Colour = Sequence[float]
 Polygon = tuple[np.ndarray, Colour]  # corners [n, 2], convex, and red, green, blue
@@ -108,9 +111,8 @@ def paint_scene(there: Sequence[bool], key: Sequence[int]) -> np.ndarray:
         key: of all that is drawn by chance.
     """
     draw = np.random.default_rng(key)
-    pixels = np.empty((SIDE, SIDE, 3), np.float32)
-    for corners, colour in street(draw):
-        fill(pixels, corners, colour)
+    pixels = np.zeros((SIDE, SIDE, 3), np.float32)
+    paint_street(pixels, draw)
     wanted = [kind for (_, kind), is_there in zip(TAGS.values(), there, strict=True) if is_there]
     kinds = [kind for kind in wanted for _ in range(draw.integers(1, 3))]
     kinds += [OTHERS[place] for place in draw.integers(len(OTHERS), size=draw.integers(2, 6))]
@@ -128,23 +130,21 @@ def paint_scene(there: Sequence[bool], key: Sequence[int]) -> np.ndarray:
 
 def fill(pixels: np.ndarray, corners: np.ndarray, colour: Colour) -> None:
     """Paints a convex polygon [n, 2] of columns and rows, with a soft edge of one pixel."""
-    first = np.maximum(np.floor(corners.min(0) - 1), 0).astype(int)
-    last = np.minimum(np.ceil(corners.max(0) + 1), SIDE).astype(int)
-    if (first >= last).any():
+    x, y = corners.T
+    left, right = max(int(x.min()) - 1, 0), min(int(x.max()) + 2, SIDE)
+    top, bottom = max(int(y.min()) - 1, 0), min(int(y.max()) + 2, SIDE)
+    if left >= right or top >= bottom:
         return
-    following = np.roll(corners, -1, axis=0)
-    edges = following - corners
-    turned = np.sum(corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0])
-    normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) * np.sign(turned)
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-6)
-    across, down = (np.arange(a, b) + 0.5 for a, b in zip(first, last, strict=True))
-    along = normals[:, :1] * across, normals[:, 1:] * down
-    outside = (
-        along[0][:, None, :] + along[1][:, :, None] - (normals * corners).sum(1)[:, None, None]
-    )
-    cover = np.clip(0.5 - outside.max(0), 0, 1)[..., None]
-    part = pixels[first[1] : last[1], first[0] : last[0]]
-    part += cover * (np.asarray(colour) - part)
+    following_x, following_y = np.append(x[1:], x[0]), np.append(y[1:], y[0])
+    across, down = following_x - x, following_y - y
+    length = np.hypot(across, down) * np.sign(x @ following_y - y @ following_x)
+    a, b = down / length, -across / length  # of each edge's normal, which points outside
+    distance = (a * x + b * y)[:, None, None]
+    columns, rows = PLACES[left:right], PLACES[top:bottom, None]
+    outside = (a[:, None, None] * columns + b[:, None, None] * rows - distance).max(0)
+    cover = np.minimum(np.maximum(0.5 - outside, 0), 1)[..., None]
+    part = pixels[top:bottom, left:right]
+    part += cover * (np.asarray(colour, np.float32) - part)
 
 
 # Corners of plain polygons ------------------------------------------------------------------------
@@ -186,22 +186,24 @@ RED, AMBER, GREEN, GLASS = (205, 30, 35), (250, 180, 30), (40, 215, 100), (150, 
 # What there is ------------------------------------------------------------------------------------
 
 
-def street(draw: np.random.Generator) -> Thing:
-    """The background, in pixels: sky, houses with windows, pavement, road and its middle line."""
-    yield box(0, 0, SIDE, SIDE), shade(draw, 165, 195, 230, spread=30)
-    left = -draw.uniform(0, 8)
+def paint_street(pixels: np.ndarray, draw: np.random.Generator) -> None:
+    """The background: sky, houses with windows, pavement, road and its middle line."""
+    pixels[:] = shade(draw, 165, 195, 230, spread=30)
+    left = -int(draw.integers(9))
     while left < SIDE:
-        right, top = left + draw.uniform(9, 22), draw.uniform(2, 22)
+        right, top = left + int(draw.integers(9, 23)), int(draw.integers(2, 22))
         wall, window = anything(draw, 70, 215), shade(draw, *GLASS, spread=60)
-        yield box(left, top, right, HORIZON + 1), wall
-        for row in np.arange(top + 3, HORIZON - 5, 6):
-            for column in np.arange(left + 2.5, right - 3, 5):
-                yield box(column, row, column + 2.4, row + 3.2), window
-        left = right + draw.choice([0, 0, draw.uniform(2, 8)])
-    yield box(0, HORIZON, SIDE, KERB), shade(draw, 168, 162, 154)
-    yield box(0, KERB, SIDE, SIDE), shade(draw, 88, 88, 94)
-    for column in np.arange(draw.uniform(-8, 0), SIDE, 13):
-        yield box(column, 51, column + 7, 52.2), shade(draw, 225, 225, 215)
+        pixels[top:HORIZON, max(left, 0) : right] = wall
+        for row, column in itertools.product(
+            range(top + 3, HORIZON - 4, 6), range(left + 2, right - 3, 5)
+        ):
+            pixels[row : row + 3, max(column, 0) : max(column + 2, 0)] = window
+        left = right + int(draw.choice([0, 0, draw.integers(2, 9)]))
+    pixels[HORIZON:KERB] = shade(draw, 168, 162, 154)
+    pixels[KERB:] = shade(draw, 88, 88, 94)
+    line = shade(draw, 225, 225, 215)
+    for column in range(-int(draw.integers(8)), SIDE, 13):
+        pixels[51, max(column, 0) : column + 7] = line
 
 
 def car(draw: np.random.Generator) -> Thing:

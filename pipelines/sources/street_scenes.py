@@ -52,7 +52,7 @@ class StreetScenes(Source):
     def __init__(
         self,
         *,
-        train_size: int = 2_000,
+        train_size: int = 1_500,
         validation_size: int = 500,
         test_size: int = 1_000,
         missing: float = 0.3,
@@ -71,23 +71,18 @@ class StreetScenes(Source):
         return {n: tf.TensorSpec((), tf.string) for n in ("id", "image", "present", "absent")}
 
     def load(self, split: str) -> tf.data.Dataset:
-        size = self.sizes[choose("split", split, self.splits)]
-        key = [self.seed, SPLITS.index(split)]
-        draw = np.random.default_rng([*key, 0])
-        # A row of numbers for each picture, so that the first ones are the same of any number.
-        chances = draw.random((size, 2, len(TAGS)))
-        there = chances[:, 0] < [share for share, _ in TAGS.values()]
-        told = chances[:, 1] >= self.missing
+        there, told = self.labels(choose("split", split, self.splits))
         columns = {
-            "id": [f"street/{split}/{number:06d}" for number in range(size)],
+            "id": [f"street/{split}/{number:06d}" for number in range(len(there))],
             "present": _lines(there & told),
             "absent": _lines(~there & told),
-            "image": (np.arange(size), there),  # what to paint
+            "image": (np.arange(len(there)), there),  # what to paint
         }
+        key = [self.seed, SPLITS.index(split), 1]
 
         def paint(numbers: np.ndarray, there: np.ndarray) -> np.ndarray:
             pairs = zip(numbers.tolist(), there, strict=True)
-            return np.stack([paint_scene(tags, [*key, 1, number]) for number, tags in pairs])
+            return np.stack([paint_scene(tags, [*key, number]) for number, tags in pairs])
 
         def painted(batch: dict) -> dict:
             pixels = tf.numpy_function(paint, batch["image"], tf.uint8, stateful=False)
@@ -95,6 +90,13 @@ class StreetScenes(Source):
 
         rows = tf.data.Dataset.from_tensor_slices(columns).batch(64)
         return rows.map(painted, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
+
+    def labels(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """bool [pictures, tags], both: which ``TAGS`` are there, and of which that is told."""
+        draw = np.random.default_rng([self.seed, SPLITS.index(split), 0])
+        # A row of numbers for each picture, so that the first ones are the same of any number.
+        chances = draw.random((self.sizes[split], 2, len(TAGS)))
+        return chances[:, 0] < [share for share, _ in TAGS.values()], chances[:, 1] >= self.missing
 
 
 def _lines(chosen: np.ndarray) -> list[str]:

@@ -3,7 +3,8 @@
 The table is the one .csv or .tsv file of the folder. It has a row for each picture, by its path
 below the folder, and a column for each tag: 1, yes or true where the picture shows it; 0, -1, no or
 false where it does not; nothing where nobody said. A column ``split`` is no tag: it puts a picture
-into training, validation or test. A split that is missing is cut off by a hash of the paths.
+into validation or test, else it is in training. What of these is missing is cut off the rest by a
+hash of the paths.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class TaggedPictures(Source):
         if not names:
             raise UserError(f"{tables[0]}: tells of no picture that is there; {'; '.join(bad[:3])}")
         examples = {split: [] for split in self.splits}
-        parts = complete([official.get(name) for name in names], names)
+        parts = complete([official[name] for name in names], names)
         for name, split in zip(names, parts, strict=True):
             examples[split].append((sound[name], said[name]))
         return examples
@@ -114,5 +115,5 @@ class TaggedPictures(Source):
                 bad.append(f"{name}: {unread[0] if unread else 'has two rows'}")
                 continue
             said[name] = {tag: SAID[value] for tag, value in values.items()}
-            official[name] = NAMES.get(split)
+            official[name] = NAMES.get(split, "train")
         return said, official, bad

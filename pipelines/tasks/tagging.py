@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from pipelines.engine.bootstrap import SummedFigure, ratio
+from pipelines.engine.bootstrap import SummedFigure
 from pipelines.preprocess.tags import MISSING
 from pipelines.tasks.classification import mean_over_members
 from pipelines.tasks.contact_sheet import draw_contact_sheet
@@ -95,7 +95,7 @@ class Tagging(Task):
             "macro_f1": SummedFigure(
                 counts.reshape(len(counts), -1), functools.partial(macro_f1, tags=len(labels.tags))
             ),
-            "error": ratio(wrong.sum(axis=1), known),
+            "error": SummedFigure(np.stack([wrong.sum(axis=1), known], axis=1), share_wrong),
             **by_tag,
         }
         values = {name: figure.value for name, figure in summed.items()}
@@ -164,6 +164,11 @@ class Labels:
 def _listed(lists: Sequence[str | bytes], tags: Sequence[str]) -> np.ndarray:
     """[examples] tags, one a line → bool [examples, tags]."""
     return np.array([np.isin(tags, text.splitlines()) for text in texts(lists)])
+
+
+def share_wrong(sums: np.ndarray) -> np.ndarray:
+    """Of [..., 2] wrong and known labels; 0 where none is known."""
+    return _share(sums[..., 0], sums[..., 1])
 
 
 def precision(sums: np.ndarray) -> np.ndarray:

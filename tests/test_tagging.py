@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from models.tagging import separate_networks
 from pipelines.engine.application import UserError
+from pipelines.engine.assembly import set_normalization_momentum
 from pipelines.engine.data import raw_batches
 from pipelines.preprocess.tags import MISSING, TagPreprocessor
 from pipelines.sources.street_scenes import OTHERS, TAGS, StreetScenes, fill, paint_scene
@@ -162,6 +163,14 @@ def test_separate_networks_share_nothing():
     assert [moved >= {id(w) for w in n.trainable_weights} for n in networks] == [False, True, False]
     assert len(moved) == len(networks[1].trainable_weights)
     assert len({network.count_params() for network in networks}) == 1
+
+
+def test_the_statistics_of_networks_within_a_network_are_set_too():
+    model = separate_networks((8, 8, 3), 2, backbone_options={"maps": (4, 6)})
+    set_normalization_momentum(model, 0.75)
+    layers = [layer for network in model.layers[1:3] for layer in network.layers]
+    momenta = [layer.momentum for layer in layers if hasattr(layer, "momentum")]
+    assert momenta == [0.75] * 4
 
 
 # Street scenes -----------------------------------------------------------------------------------

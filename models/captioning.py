@@ -27,9 +27,8 @@ states a number of parameters.
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -38,6 +37,7 @@ from keras.config import floatx
 
 from models.encoder_decoder import Cell, RecurrentDecoder
 from models.layers.attention import AdditiveAttention
+from models.layers.classifiers import classifier_builder
 from models.layers.features import PREFIX, features
 from models.layers.positions import sinusoidal_positions
 from models.layers.reserved_tokens import PADDING
@@ -90,24 +90,7 @@ def _up_to(model: keras.Model, output, name: str) -> keras.Model:
 def _classifier(
     backbone: str, input_shape: tuple[int, int, int], options: Mapping[str, Any]
 ) -> keras.Model:
-    return _builder(backbone)(input_shape=tuple(input_shape), **options)
-
-
-def _builder(backbone: str) -> Callable[..., keras.Model]:
-    """The builder of an image classifier; ValueError where there is none of that name."""
-    # Only now, since the catalogue knows this file too.
-    from models.cards.catalogue import families
-
-    builders = {
-        name: build
-        for family in families()
-        for name, build in family.builders.items()
-        if {"input_shape", "num_classes"} <= set(inspect.signature(build).parameters)
-    }
-    if backbone not in builders:
-        near = difflib.get_close_matches(backbone, builders, n=len(builders), cutoff=0.0)
-        raise ValueError(f"no backbone {backbone!r} in the zoo; there is: {', '.join(near)}")
-    return builders[backbone]
+    return classifier_builder(backbone)(input_shape=tuple(input_shape), **options)
 
 
 def perceived(model: keras.Model, features: dict, training):
@@ -444,7 +427,7 @@ def _built(kind: type[keras.Model], name: str, *, weights: str | None, **options
     model = kind(name=name, **options)
     model.build()
     if weights is not None:
-        if "weights" not in inspect.signature(_builder(backbone)).parameters:
+        if "weights" not in inspect.signature(classifier_builder(backbone)).parameters:
             raise ValueError(f"no weights are published for {backbone}")
         # They are no option of the class: a trained model that is read from its file has its own.
         learned = kind(**options | {"backbone_options": {**own, "weights": weights}})

@@ -236,6 +236,13 @@ ROWS += [
         {"batch_normalization": "after"},
     ),
 ]
+# Tags on pictures: four logits on one network, and four networks of one logit each.
+SMALL_TAGS = {"input_shape": (9, 12, 1), "num_tags": 3, "backbone_options": {"maps": (4, 6)}}
+TRUNK = 9 * (3 * 32 + 32 * 64 + 64 * 128) + 2 * (32 + 64 + 128)
+ROWS += [
+    Row("tagging.shared_trunk", SMALL_TAGS, TRUNK + 4 * 129),
+    Row("tagging.separate_networks", SMALL_TAGS, 4 * (TRUNK + 129)),
+]
 
 
 def identify(row: Row) -> str:

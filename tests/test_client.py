@@ -473,6 +473,8 @@ def test_the_command_prints_an_answer(address, capsys, tmp_path):
     assert json.loads(capsys.readouterr().out) == {"y": [2.0, -5.0]}
     assert command(address, "--x", "[1, 2]", "--version", "7") == 0
     assert capsys.readouterr().out == "y: 2, 4\n"
+    assert command(address, "--x", "117650.2", "0.125", "1e20") == 0
+    assert capsys.readouterr().out == "y: 235300, 0.25, 2e+20\n"
     assert command(address, "--x", json.dumps([1] * 60)) == 0
     assert capsys.readouterr().out == "y: float32 [60] (--json prints the numbers)\n"
 

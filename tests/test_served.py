@@ -81,7 +81,7 @@ def test_empty_batch_has_an_empty_answer(name: str, served, smoke_run) -> None:
             assert len(answer) == 0
 
 
-@pytest.mark.parametrize("name", ["image_classification", "image_captioning"])
+@pytest.mark.parametrize("name", ["image_classification", "image_captioning", "multi_task_tagging"])
 def test_bytes_that_are_no_picture_are_refused_and_the_server_goes_on(
     name: str, served, smoke_run
 ) -> None:

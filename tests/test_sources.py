@@ -24,6 +24,7 @@ from pipelines.engine.application import UserError
 from pipelines.sources import dates
 from pipelines.sources.catalogue import Catalogue
 from pipelines.sources.catalogue_captions import CatalogueCaptions
+from pipelines.sources.catalogue_tags import CatalogueTags
 from pipelines.sources.cifar import CLASSES, Cifar
 from pipelines.sources.class_folders import ClassFolders
 from pipelines.sources.csv_files import CsvFiles, LabelledCsvFiles
@@ -36,6 +37,8 @@ from pipelines.sources.python_docs import PythonDocs, prose
 from pipelines.sources.scenes import Scenes
 from pipelines.sources.source import Source
 from pipelines.sources.splits import SPLITS, complete, cut
+from pipelines.sources.street_scenes import StreetScenes
+from pipelines.sources.tagged_pictures import TaggedPictures
 from pipelines.sources.text_files import TextFiles
 from pipelines.sources.town import Town
 from tests.dataset_graphs import serializing_operations
@@ -138,12 +141,27 @@ def captioned_pictures(folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
+def tagged_pictures(folder: pathlib.Path) -> pathlib.Path:
+    """Pictures in two folders and a table of their tags, some of them missing."""
+    lines = ["picture,split,dog,Ball"]
+    for number in range(20):
+        name = f"{'garden' if number % 2 else 'house'}/{number:02d}.jpg"
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(picture(number))
+        split = "test" if number >= 15 else ""
+        dog, ball = ("yes", "no", "")[number % 3], ("1", "-1")[number % 2]
+        lines.append(f"{name},{split},{dog},{ball}")
+    (folder / "tags.csv").write_text("\n".join(lines))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def catalogue_folder(tmp_path_factory) -> pathlib.Path:
-    """The data sets tiny_shapes and tiny_captions, prepared by the catalogue's own code, without
-    the network."""
+    """The data sets tiny_shapes, tiny_captions and tiny_tags, prepared by the catalogue's own code,
+    without the network."""
     folder = tmp_path_factory.mktemp("catalogue")
-    for package, code in {"tiny_shapes": TINY_SHAPES, "tiny_captions": TINY_CAPTIONS}.items():
+    codes = {"tiny_shapes": TINY_SHAPES, "tiny_captions": TINY_CAPTIONS, "tiny_tags": TINY_TAGS}
+    for package, code in codes.items():
         (folder / "code" / package).mkdir(parents=True)
         (folder / "code" / package / "__init__.py").touch()
         (folder / "code" / package / f"{package}.py").write_text(code)
@@ -151,7 +169,8 @@ def catalogue_folder(tmp_path_factory) -> pathlib.Path:
         patch.syspath_prepend(folder / "code")
         shapes = importlib.import_module("tiny_shapes.tiny_shapes").TinyShapes
         captions = importlib.import_module("tiny_captions.tiny_captions").TinyCaptions
-        for builder in (shapes, captions):
+        tags = importlib.import_module("tiny_tags.tiny_tags").TinyTags
+        for builder in (shapes, captions, tags):
             builder(data_dir=folder / "data").download_and_prepare()
     return folder / "data"
 
@@ -218,6 +237,37 @@ class TinyCaptions(tfds.core.GeneratorBasedBuilder):
             }
 """
 
+# The features that matter, and the splits, are those of celeb_a.
+TINY_TAGS = """
+import numpy as np
+import tensorflow_datasets as tfds
+
+
+class TinyTags(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict({
+                "image": tfds.features.Image(shape=(12, 8, 3), encoding_format="jpeg"),
+                "attributes": {"Smiling": np.bool_, "Big_Nose": np.bool_, "Bald": np.bool_},
+            }),
+        )
+
+    def _split_generators(self, dl_manager):
+        sizes = {"train": 16, "validation": 4, "test": 4}
+        return {name: self._generate_examples(size) for name, size in sizes.items()}
+
+    def _generate_examples(self, size):
+        for number in range(size):
+            yield number, {
+                "image": np.full((12, 8, 3), 8 * number, np.uint8),
+                "attributes": {
+                    "Smiling": number % 2 == 1, "Big_Nose": number % 4 == 3, "Bald": False
+                },
+            }
+"""
+
 
 def csv_file(folder: pathlib.Path) -> pathlib.Path:
     lines = [f"{number % 7},{'north' if number % 3 else 'south'},{number}" for number in range(60)]
@@ -240,6 +290,9 @@ SOURCES = {
     "catalogue_captions": lambda folder: CatalogueCaptions(
         dataset_name="tiny_captions", data_dir=str(folder)
     ),
+    "catalogue_tags": lambda folder: CatalogueTags(dataset_name="tiny_tags", data_dir=str(folder)),
+    "street_scenes": lambda folder: StreetScenes(train_size=70, validation_size=9, test_size=9),
+    "tagged_pictures": lambda folder: TaggedPictures(data_dir=str(tagged_pictures(folder))),
     "scenes": lambda folder: Scenes(train_size=60, validation_size=10, test_size=10),
     "flickr8k": lambda folder: Flickr8k(data_dir=str(captioned_pictures(folder))),
     "dates": lambda folder: dates.Dates(train_size=500, validation_size=50, test_size=50),
@@ -394,7 +447,7 @@ def test_no_source_needs_tensorflow_to_be_imported():
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-FILE_SOURCES = [Mnist, ClassFolders, Cifar, Flickr8k, ParallelText, TextFiles]
+FILE_SOURCES = [Mnist, ClassFolders, Cifar, Flickr8k, TaggedPictures, ParallelText, TextFiles]
 
 
 @pytest.mark.parametrize("source", FILE_SOURCES)
@@ -641,6 +694,75 @@ def test_catalogue_s_captions_are_a_line_each(catalogue_folder):
         )
     with pytest.raises(UserError, match=r"coco_captions is not in .*; --download fetches it"):
         CatalogueCaptions(data_dir=prepared).load("train")
+
+
+def test_catalogue_s_tags_are_there_or_not(catalogue_folder):
+    prepared = str(catalogue_folder)
+    source = CatalogueTags(dataset_name="tiny_tags", data_dir=prepared)
+    assert [len(examples(source, split)) for split in SPLITS] == [16, 4, 4]
+    for row in examples(source, "train"):
+        number = round(int(tf.io.decode_jpeg(row["image"])[0, 0, 0]) / 8)
+        there = {1: {b"Smiling"}, 3: {b"Smiling", b"Big_Nose"}}.get(number % 4, set())
+        assert set(row["present"].splitlines()) == there
+        assert set(row["absent"].splitlines()) == {b"Smiling", b"Big_Nose", b"Bald"} - there
+    with pytest.raises(UserError, match="unknown feature of tiny_tags 'tags'"):
+        CatalogueTags(dataset_name="tiny_tags", tags="tags", data_dir=prepared).load("test")
+    with pytest.raises(UserError, match="label of tiny_shapes holds no truth value for each"):
+        CatalogueTags(dataset_name="tiny_shapes", tags="label", data_dir=prepared).load("test")
+    with pytest.raises(UserError, match=r"celeb_a is not in .*; --download fetches it"):
+        CatalogueTags(data_dir=prepared).load("train")
+
+
+# Tagged pictures ---------------------------------------------------------------------------------
+
+
+def test_a_table_tells_which_tags_are_there_not_there_or_missing(data):
+    source = TaggedPictures(data_dir=str(tagged_pictures(data)))
+    rows = {row["id"].decode(): row for split in SPLITS for row in examples(source, split)}
+    assert len(rows) == 20
+    for number, said in enumerate([("dog\nBall", ""), ("", "dog\nBall"), ("Ball", "")]):
+        row = rows[f"{'garden' if number % 2 else 'house'}/{number:02d}.jpg"]
+        assert (row["present"].decode(), row["absent"].decode()) == said
+        assert row["image"] == picture(number)
+    assert {row["id"][-6:-4] for row in examples(source, "test")} == {
+        str(number).encode() for number in range(15, 20)
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("house/00.jpg,,1,0", "house/00.jpg: has two rows"),
+        ("house/99.jpg,,1,0", "house/99.jpg: there is no such picture"),
+        ("bad.jpg,,1,0", "bad.jpg: "),
+        ("spare.jpg,,perhaps,0", "spare.jpg: dog is 'perhaps'"),
+        ("spare.jpg,tomorrow,1,0", "spare.jpg: split is 'tomorrow'"),
+    ],
+)
+def test_damaged_rows_of_tags_are_named_and_skipped_or_refused(data, line, reason):
+    tagged_pictures(data)
+    (data / "spare.jpg").write_bytes(picture(50))
+    if line.startswith("bad"):
+        (data / "bad.jpg").write_bytes(picture(50)[:40])
+    with (data / "tags.csv").open("a") as table:
+        table.write(f"\n{line}")
+    source = TaggedPictures(data_dir=str(data))
+    assert sum(len(examples(source, split)) for split in SPLITS) == 20
+    assert source.skipped[0].startswith(reason)
+    with pytest.raises(UserError, match="damaged"):
+        TaggedPictures(data_dir=str(data), strict=True).load("train")
+
+
+def test_tables_that_tell_no_tag_are_refused(data):
+    (data / "tags.csv").write_text("picture\na.jpg")
+    with pytest.raises(UserError, match="no column besides picture"):
+        TaggedPictures(data_dir=str(data)).load("train")
+    (data / "tags.csv").write_text("picture,dog\na.jpg,1")
+    with pytest.raises(UserError, match="tells of no picture that is there"):
+        TaggedPictures(data_dir=str(data)).load("train")
+    (data / "more.csv").write_text("picture,dog\na.jpg,1")
+    with pytest.raises(UserError, match=r"which table\? there is more.csv, tags.csv"):
+        TaggedPictures(data_dir=str(data)).load("train")
 
 
 # Dates -------------------------------------------------------------------------------------------

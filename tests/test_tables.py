@@ -16,6 +16,7 @@ from pipelines import predict
 from pipelines.engine.application import UserError
 from pipelines.preprocess.table import LabelTable, NumberTable
 from pipelines.sources.csv_files import CsvFiles, LabelledCsvFiles
+from pipelines.sources.table import BLOCK
 from pipelines.sources.town import Town
 from pipelines.tasks.regression import Regression
 from tests.conftest import train
@@ -133,6 +134,34 @@ def test_splits_are_those_of_the_files_or_part_no_equal_rows(tmp_path):
     splits = source.columns["split"]
     assert splits[:40].tolist() == splits[40:].tolist()
     assert set(splits) == {b"train", b"validation", b"test"}
+
+
+def test_every_split_is_read_in_blocks_whole_and_in_the_order_of_the_file(tmp_path):
+    lines = houses(3 * BLOCK)
+    source = CsvFiles(data_dir=write(tmp_path, *lines), target="Price")
+    seen = []
+    for split in source.splits:
+        blocks = list(source.load(split).as_numpy_iterator())
+        assert all(len(block["id"]) == BLOCK for block in blocks[:-1])
+        numbers = [int(id_.split(b":")[1]) - 2 for block in blocks for id_ in block["id"]]
+        assert numbers == sorted(numbers)
+        for block in blocks:
+            for id_, size, code in zip(
+                block["id"], block["Size_m²"], block["column_1st_zip"], strict=True
+            ):
+                cells = lines[int(id_.split(b":")[1]) - 2].split(",")
+                assert (float(cells[0]), cells[1].encode()) == (size, code)
+        seen += numbers
+    assert sorted(seen) == list(range(3 * BLOCK))
+
+
+def test_rows_are_cut_by_the_hash_of_their_cells(tmp_path):
+    """Written down once: a change here would change every split ever made."""
+    source = CsvFiles(data_dir=write(tmp_path, *houses(20)), target="Price")
+    assert (
+        b"".join(split[:2] for split in source.columns["split"])
+        == b"trtrtrtrtrvatrtetrtrtrtrtrtrtrvatrtrtrte"
+    )
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from pipelines.preprocess.labels import class_indices, named_classes, sort_label
 from pipelines.preprocess.preprocessor import Preprocessor
 
 NO_INPUTS = ("id", "group", "target", "label")  # what a source tells beside the columns
+NO_COUNTS = ("id", "group")  # texts of which every row may have its own
 DATE = r"\s*(\d{4})-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])([T ].*)?"
 DATE_PARTS = ("time", "sine", "cosine")
 YEAR = 365.2425  # days
@@ -79,53 +80,65 @@ class TablePreprocessor(Preprocessor):
         Raises:
             UserError: if no column tells anything.
         """
-        columns: dict[str, list] = collections.defaultdict(list)
+        numbers: dict[str, list] = collections.defaultdict(list)
+        texts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
         for batch in dataset.as_numpy_iterator():
             for name, values in batch.items():
-                columns[name].append(values)
-        table = {name: np.concatenate(values) for name, values in columns.items()}
-        self._hold(self._learn(table))
+                if values.dtype.kind == "f":
+                    numbers[name].append(values)
+                elif name not in NO_COUNTS:
+                    texts[name].update(values.tolist())
+        columns = {name: np.concatenate(blocks) for name, blocks in numbers.items()}
+        self._hold(self._learn(columns, texts))
         print(f"columns: {self.description}")
 
-    def _learn(self, table: dict[str, np.ndarray]) -> dict:
+    def _learn(self, columns: dict[str, np.ndarray], texts: dict[str, collections.Counter]) -> dict:
         """What JSON can keep of the training split.
 
         ``numbers``, ``dates``: names. ``categories``: by name, the known values. ``ignored``: names
         of columns that tell nothing. For each number, those of dates behind the others: ``mean``,
         ``deviation``, whether some are ``missing``, and ``quantiles``.
+
+        Args:
+            columns: float32 [rows] by name.
+            texts: by name, how often each text occurs.
         """
-        inputs = [name for name in table if name not in NO_INPUTS]
-        numbers = [name for name in inputs if table[name].dtype.kind == "f"]
-        texts = [name for name in inputs if name not in numbers]
+        numbers = [name for name in columns if name not in NO_INPUTS]
+        told = {name: counts for name, counts in texts.items() if name not in NO_INPUTS}
         for name in self.dates or ():
-            choose("text column", name, texts)
-        dates = [name for name in texts if self._holds_dates(name, table[name])]
-        categories = {name: self._categories(table[name]) for name in texts if name not in dates}
+            choose("text column", name, told)
+        dates = [name for name, counts in told.items() if self._holds_dates(name, counts)]
+        categories = {n: self._categories(told[n]) for n in told if n not in dates}
         known = {name: values for name, values in categories.items() if len(values) > 1}
         if not (numbers or dates or known):
             raise UserError("no column tells anything of what is to be predicted")
-        values = _numbers(table, numbers, dates).numpy()
+        values = [columns[name] for name in numbers]
+        for name in dates:
+            counts = list(told[name].values())
+            values += [np.repeat(part, counts) for part in _date(tf.constant(list(told[name])))]
         return {
             "numbers": numbers,
             "dates": dates,
             "categories": known,
             "ignored": [name for name in categories if name not in known],
-            "mean": np.nanmean(values, axis=0).tolist(),
-            "deviation": [float(d) or 1.0 for d in np.nanstd(values, axis=0)],
-            "missing": np.isnan(values).any(axis=0).tolist(),
-            "quantiles": [self._quantiles(column) for column in values.T],
+            "mean": [float(np.nanmean(column)) for column in values],
+            "deviation": [float(np.nanstd(column)) or 1.0 for column in values],
+            "missing": [bool(np.isnan(column).any()) for column in values],
+            "quantiles": [self._quantiles(column) for column in values],
         }
 
-    def _holds_dates(self, name: str, values: np.ndarray) -> bool:
+    def _holds_dates(self, name: str, counts: collections.Counter) -> bool:
         if self.dates is not None:
             return name in self.dates
-        there = values[values != b""]
-        return bool(len(there)) and bool(tf.reduce_all(tf.strings.regex_full_match(there, DATE)))
+        there = [value for value in counts if value]
+        return bool(there) and bool(tf.reduce_all(tf.strings.regex_full_match(there, DATE)))
 
-    def _categories(self, values: np.ndarray) -> list[str]:
+    def _categories(self, counts: collections.Counter) -> list[str]:
         """The values that are frequent enough, by the alphabet."""
-        counts = collections.Counter(value.strip() for value in values.tolist()).most_common()
-        frequent = [value for value, count in counts if count >= self.minimum_count]
+        stripped = collections.Counter()
+        for value, count in counts.items():
+            stripped[value.strip()] += count
+        frequent = [v for v, count in stripped.most_common() if count >= self.minimum_count]
         kept = sorted(frequent[: self.maximum_categories])
         return [value.decode("utf-8", "replace") for value in kept]
 
@@ -241,8 +254,8 @@ class NumberTable(TablePreprocessor):
         super().__init__(**columns)
         self.target_scale = target_scale
 
-    def _learn(self, table: dict[str, np.ndarray]) -> dict:
-        target = table["target"].astype(float)
+    def _learn(self, columns: dict[str, np.ndarray], texts: dict[str, collections.Counter]) -> dict:
+        target = columns["target"].astype(float)
         if self.target_scale == "log":
             if target.min() <= 0:
                 raise UserError(
@@ -253,7 +266,7 @@ class NumberTable(TablePreprocessor):
             "target_mean": float(target.mean()),
             "target_deviation": float(target.std()) or 1.0,
         }
-        return super()._learn(table) | scale
+        return super()._learn(columns, texts) | scale
 
     def target(self, batch: dict):
         """``target`` [batch] → the standardized target, float32 [batch]."""
@@ -278,11 +291,11 @@ class LabelTable(TablePreprocessor):
     def labels(self) -> Sequence[str]:
         return self.learned.get("labels", ())
 
-    def _learn(self, table: dict[str, np.ndarray]) -> dict:
-        labels = sort_labels(label.decode() for label in set(table["label"].tolist()))
+    def _learn(self, columns: dict[str, np.ndarray], texts: dict[str, collections.Counter]) -> dict:
+        labels = sort_labels(label.decode() for label in texts["label"])
         if len(labels) < 2:
             raise UserError(f"all training examples are of one class, {labels[0]!r}")
-        return super()._learn(table) | {"labels": labels}
+        return super()._learn(columns, texts) | {"labels": labels}
 
     def target(self, batch: dict):
         return class_indices(batch["label"], self.labels)

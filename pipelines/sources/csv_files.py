@@ -11,6 +11,7 @@ number of ``0`` or ``NA`` can mean anything; what is missing is written as one o
 
 from __future__ import annotations
 
+import array
 import collections
 import csv
 import dataclasses
@@ -89,7 +90,7 @@ class CsvFiles(Table):
     @functools.cached_property
     def columns(self) -> dict[str, np.ndarray]:
         path = data_path(self.data_dir, "CSV files")
-        files = [path] if path.is_file() else _find(path)
+        files = [path] if path.is_file() else find_tables(path)
         rows = Rows(files, self.separator)
         names = self._names(rows.header)
         rows.read(names)
@@ -99,23 +100,25 @@ class CsvFiles(Table):
         strata = rows.column(self.truth).tolist() if self.truth == "label" else None
         split = complete(rows.official, rows.digests, strata=strata, held_out=self.held_out)
         split = np.array(split, "S")
-        table = {"id": rows.column("id"), "split": split}
+        table = {"id": rows.take("id"), "split": split}
         usable = np.ones(len(split), bool)
         for name, header in names.items():
-            values = rows.column(name)
+            found = rows.take(name)
             if name == self.truth:
-                values, good = self._truth(values, header)
+                values, good = self._truth(found, header)
             else:
-                values, good = self._column(values, split == b"train", name, header)
+                values, good = self._column(found, split == b"train", name, header)
             if values is None:
                 log.warning("column %s is empty in the training split and left out", header)
                 continue
             for row in np.flatnonzero(~good & usable):
-                found = rows.column(name)[row].decode() or "nothing"
-                rows.skipped.append(f"{table['id'][row].decode()}: {header} is {found}")
+                said = found[row].decode() or "nothing"
+                rows.skipped.append(f"{table['id'][row].decode()}: {header} is {said}")
             usable &= good
             table[name] = values
         self.skipped = accept(rows.skipped, self.strict)
+        if usable.all():
+            return table
         return {name: values[usable] for name, values in table.items()}
 
     def _names(self, header: Sequence[str]) -> dict[str, str]:
@@ -178,6 +181,19 @@ class LabelledCsvFiles(CsvFiles):
         return values, values != b""
 
 
+@dataclasses.dataclass(frozen=True)
+class Digests(Sequence[str]):
+    """Hashes in hexadecimal, kept as numbers: eight bytes a row, where there may be millions."""
+
+    numbers: array.array
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, row: int) -> str:
+        return f"{self.numbers[row]:016x}"
+
+
 @dataclasses.dataclass
 class Rows:
     """The rows of files, as they are written.
@@ -186,14 +202,14 @@ class Rows:
         files: with one header in common.
         separator: between cells; None: as the file's name says.
         official: for each row the split that its file's name tells, or None.
-        digests: for each row a hash of all its cells.
+        digests: for each row a hash of all its cells, equal for equal rows.
         skipped: what was left out, "file, line: reason".
     """
 
     files: Sequence[pathlib.Path]
     separator: str | None
     official: list[str | None] = dataclasses.field(default_factory=list)
-    digests: list[str] = dataclasses.field(default_factory=list)
+    digests: Digests = dataclasses.field(default_factory=lambda: Digests(array.array("Q")))
     skipped: list[str] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -250,6 +266,10 @@ class Rows:
         """[rows] bytes, without blanks around them, empty where they are missing."""
         return np.concatenate(self._pieces[name])
 
+    def take(self, name: str) -> np.ndarray:
+        """As ``column``, once: what is read is not kept any longer."""
+        return np.concatenate(self._pieces.pop(name))
+
     def _keep(
         self,
         file: pathlib.Path,
@@ -259,7 +279,7 @@ class Rows:
     ) -> None:
         for cells in rows:
             digest = hashlib.blake2b("\x1f".join(cells).encode(), digest_size=8)
-            self.digests.append(digest.hexdigest())
+            self.digests.numbers.append(int.from_bytes(digest.digest(), "big"))
         for name, place in places.items():
             cells = (cells[place] for cells in rows)
             piece = [b"" if cell in MISSING else cell.encode() for cell in cells]
@@ -316,7 +336,7 @@ def _as_number(value: bytes) -> float:
         return np.nan
 
 
-def _find(folder: pathlib.Path) -> list[pathlib.Path]:
+def find_tables(folder: pathlib.Path) -> list[pathlib.Path]:
     files = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(SUFFIXES)]
     if not files:
         raise UserError(f"{folder}: there is no .csv or .tsv file")

@@ -42,9 +42,22 @@ class Table(Source):
         chosen = self.columns["split"] == choose("split", split, self.splits).encode()
         if not chosen.any():
             raise UserError(f"too few examples: none is left for the split {split!r}")
-        fields = {name: tf.constant(self.columns[name][chosen]) for name in self.fields}
-        rows = tf.data.Dataset.range(int(chosen.sum())).batch(BLOCK)
-        return rows.map(lambda block: {name: tf.gather(f, block) for name, f in fields.items()})
+        rows, fields = np.flatnonzero(chosen), self.fields
+
+        # Not from tensors of all rows: they would be in memory twice.
+        def values(start: np.ndarray) -> list[np.ndarray]:
+            block = rows[start : start + BLOCK]
+            return [self.columns[name][block] for name in fields]
+
+        def read(start: tf.Tensor) -> dict[str, tf.Tensor]:
+            kinds = [spec.dtype for spec in fields.values()]
+            found = tf.numpy_function(values, [start], kinds, stateful=False)
+            return {
+                name: tf.ensure_shape(column, [None])
+                for name, column in zip(fields, found, strict=True)
+            }
+
+        return tf.data.Dataset.range(0, len(rows), BLOCK).map(read)
 
 
 def numbered(name: str, count: int) -> np.ndarray:

@@ -108,8 +108,7 @@ class Classification(Task):
     def respond_together(self, members: Sequence[tuple[keras.Model, dict]], views: int = 1) -> dict:
         """As ``respond``, from the mean of the probabilities over views and models."""
         found = [_probabilities(model, features) for model, features in members]
-        by_view = [ops.reshape(rows, (-1, views, rows.shape[-1])) for rows in found]
-        return self._ranked(ops.mean(ops.concatenate(by_view, axis=1), axis=1))
+        return self._ranked(mean_over_members(found, views))
 
     def _ranked(self, probabilities) -> dict:
         k = min(self.top_k, probabilities.shape[-1])
@@ -186,6 +185,12 @@ class Classification(Task):
 def _probabilities(model: keras.Model, features: dict):
     """float32 [batch, classes]"""
     return ops.softmax(ops.cast(model(features, training=False), floatx()))
+
+
+def mean_over_members(found: Sequence[Any], views: int):
+    """Several models' probabilities [batch * views, classes] → their mean [batch, classes]."""
+    by_view = [ops.reshape(rows, (-1, views, rows.shape[-1])) for rows in found]
+    return ops.mean(ops.concatenate(by_view, axis=1), axis=1)
 
 
 def draw_confusion(evaluation: Evaluation, folder: pathlib.Path) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,10 +15,18 @@ SHOWN_SHARE = 0.05  # of a mixed target; smaller ones are not named
 LETTERS = 14  # of a label that fit above a picture
 
 
-def draw_contact_sheet(evaluation: Evaluation, folder: pathlib.Path) -> Figure | None:
+def draw_contact_sheet(
+    evaluation: Evaluation,
+    folder: pathlib.Path,
+    title: Callable[[np.ndarray], str] | None = None,
+) -> Figure | None:
     """Draws a row for each of the first training pictures; None where nothing augments them.
 
-    Over mixed pictures stand the shares of the classes in their targets.
+    Args:
+        evaluation: with its ``training_views``.
+        folder: where the picture goes.
+        title: from a target to what stands above its picture; by default the name of its class,
+            over mixed pictures the shares of the classes.
     """
     from matplotlib.figure import Figure as Canvas
 
@@ -28,7 +37,9 @@ def draw_contact_sheet(evaluation: Evaluation, folder: pathlib.Path) -> Figure |
     targets = [np.asarray(batch["target"]) for batch in (plain, *views)]
 
     rows = len(columns[0])
-    mixed = targets[1].ndim > 1
+    mixed = title is None and targets[1].ndim > 1
+    labels = evaluation.preprocessor.labels
+    title = title or (lambda target: _named(target, labels))
     height, width = columns[0].shape[1:3]
     tall = 1.35 * height / width + (0.34 if mixed else 0.2)
     canvas = Canvas(figsize=(1.35 * len(columns), tall * rows), layout="constrained")
@@ -36,8 +47,7 @@ def draw_contact_sheet(evaluation: Evaluation, folder: pathlib.Path) -> Figure |
         axes.axis("off")
         axes.imshow(np.squeeze(columns[column][row]), cmap="gray", vmin=0, vmax=255)
         if column == 0 or mixed:
-            title = _named(targets[column][row], evaluation.preprocessor.labels)
-            axes.set_title(title, fontsize=8)
+            axes.set_title(title(targets[column][row]), fontsize=8)
     canvas.savefig(folder / "augmentation.png", dpi=110)
     caption = (
         f"Training pictures as they are (left), and as the model saw them in epochs 1 to {EPOCHS}."

@@ -20,6 +20,8 @@ from serving.client.signature import Field, Signature, choose_signature
 
 # Longer outputs are printed by their shape.
 _MOST_NUMBERS = 50
+# Floats between these are printed without fractions, as a price is, not as powers of ten.
+_UNITS, _POWERS = 1e4, 1e15
 
 
 def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -135,7 +137,10 @@ def _readable(value: Any) -> str:
             return ", ".join(_readable(item) for item in value)
         return "".join(f"\n  {_readable(row)}" for row in value)
     value = value.item() if isinstance(value, np.generic) else _plain(value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    # A price to the unit instead of as a power of ten.
+    return f"{value:.0f}" if _UNITS <= abs(value) < _POWERS else f"{value:.4g}"
 
 
 def _print_answer(answer: dict[str, Any], indent: str = "") -> None:

@@ -12,6 +12,7 @@ import pathlib
 import textwrap
 from collections.abc import Sequence
 
+from pipelines.engine.application import UserError
 from pipelines.engine.cli import run_command
 from pipelines.experiments.laboratory.experiment import (
     experiment_names,
@@ -35,6 +36,8 @@ def run(arguments: Sequence[str]) -> None:
         help="picture and paragraph go to its folder NAME (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
+    if options.seed < 0:
+        raise UserError(f"--seed must be at least 0, not {options.seed}")
     if options.name is None:
         for name in experiment_names():
             print(f"{name:24} {summary(name)}")

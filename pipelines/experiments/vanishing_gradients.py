@@ -1,4 +1,8 @@
-"""Exploding and vanishing gradients, by depth, by first weights and by activation."""
+"""Exploding and vanishing gradients, by depth, by first weights and by activation.
+
+The gradients are those of the biases: they have only come backwards through the layers, while a
+weight's also carries the signal that came forwards, which vanishes and explodes likewise.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +58,7 @@ def run(seed: int) -> Experiment:
     fitting, too_long = norms["He, √(2/n)"][0], norms["twice He's"][0]
     return Experiment(
         setting=f"Networks of {WIDTH} units a layer, not trained yet: how long is the gradient by "
-        "each layer's weights?",
+        "each layer's biases?",
         claims=[
             Claim(
                 "powers vanish and explode",
@@ -69,7 +73,7 @@ def run(seed: int) -> Experiment:
                 f"{small_one:.0e} of the last's.",
             ),
             Claim(
-                "too large weights make the whole gradient explode",
+                "too large weights make the gradient explode",
                 too_long > 1e6 * fitting,
                 f"With twice He's deviation the first layer's gradient is "
                 f"{too_long:.0e} long, with He's {fitting:.0e}.",
@@ -94,13 +98,13 @@ def run(seed: int) -> Experiment:
 def gradient_norms(
     depth: int, activation: str, deviation: Callable[[int], float], seed: int
 ) -> np.ndarray:
-    """[depth] the length of the gradient by each layer's weights, the first layer first."""
+    """[depth] the length of the gradient by each layer's biases, the first layer first."""
     sizes = (WIDTH,) * depth + (10,)
     network = Network(sizes, seed, activation=activation, deviation=deviation)
     draw = np.random.default_rng(seed)
     x, y = draw.standard_normal((EXAMPLES, WIDTH)), draw.integers(10, size=EXAMPLES)
     _, gradients = network.gradients(x, y)
-    return np.array([np.linalg.norm(each) for each in gradients[::2]])
+    return np.array([np.linalg.norm(each) for each in gradients[1::2]])
 
 
 def first_to_last(norms: np.ndarray) -> float:

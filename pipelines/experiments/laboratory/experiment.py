@@ -14,7 +14,7 @@ import pkgutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.engine.application import choose
+from pipelines.engine.application import UserError, choose
 from pipelines.engine.run import replacing, write_text
 
 if TYPE_CHECKING:
@@ -81,7 +81,10 @@ def run_experiment(name: str, seed: int) -> Experiment:
 
 def write_experiment(name: str, experiment: Experiment, folder: pathlib.Path) -> None:
     """Writes ``<name>.png`` and ``report.md`` around it into a folder, which is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {folder}: {error.strerror or error}") from None
     with replacing(folder / f"{name}.png") as beside:
         experiment.picture.savefig(beside, dpi=PICTURE_RESOLUTION)
     title = summary(name).rstrip(".")

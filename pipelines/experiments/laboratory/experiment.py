@@ -75,8 +75,13 @@ def summary(name: str) -> str:
 
 def run_experiment(name: str, seed: int) -> Experiment:
     """Does an experiment; UserError where there is none of this name."""
+    from threadpoolctl import threadpool_limits
+
     choose("experiment", name, experiment_names())
-    return importlib.import_module(f"pipelines.experiments.{name}").run(seed)
+    module = importlib.import_module(f"pipelines.experiments.{name}")
+    # Matrices as small as these wait for a second thread longer than they compute.
+    with threadpool_limits(1):
+        return module.run(seed)
 
 
 def write_experiment(name: str, experiment: Experiment, folder: pathlib.Path) -> None:

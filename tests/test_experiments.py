@@ -24,14 +24,14 @@ from pipelines.experiments.laboratory.network import Network, cross_entropy, squ
 
 ROOT = pathlib.Path(__file__).parents[1]
 CURRICULUM = (ROOT / "docs" / "curriculum.md").read_text()
-LONG: set[str] = set()
+LONG = {"end_to_end", "regularization"}  # as long as all others together
+BY_LENGTH = [
+    pytest.param(name, marks=pytest.mark.slow) if name in LONG else name
+    for name in experiment_names()
+]
 
 
-def by_length(names: list[str]) -> list:
-    return [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in names]
-
-
-@pytest.mark.parametrize("name", by_length(experiment_names()))
+@pytest.mark.parametrize("name", BY_LENGTH)
 def test_an_experiment_shows_what_it_claims(name, tmp_path) -> None:
     experiment = run_experiment(name, seed=0)
     assert [claim.name for claim in experiment.claims if not claim.holds] == []

@@ -15,7 +15,7 @@ from pipelines.experiments.laboratory.network import (
 )
 
 SIZES = (2, 16, 16, 16, 2)
-STEPS = 1500
+STEPS = 1000
 RATE = 0.3
 
 
@@ -41,10 +41,11 @@ def run(seed: int) -> Experiment:
 
     picture, axes = panels(3)
     z = np.linspace(-6, 6, 400)
-    for name, (value, slope) in ACTIVATIONS.items():
-        axes[0].plot(z, value(z), label=name.replace("_", " "))
-        axes[1].plot(z, slope(z))
-        axes[2].plot(costs[name])
+    # Wide lines first: some curves lie on others.
+    for (name, (value, slope)), width in zip(ACTIVATIONS.items(), (5, 3, 2, 3, 1), strict=True):
+        axes[0].plot(z, value(z), linewidth=width, label=name.replace("_", " "))
+        axes[1].plot(z, slope(z), linewidth=width)
+        axes[2].semilogx(range(1, STEPS + 1), costs[name], linewidth=width)
     axes[0].set(xlabel="z", title="Activation g(z)", ylim=(-2, 4))
     axes[0].legend()
     axes[1].set(xlabel="z", title="Slope g'(z)", ylim=(-0.05, 1.1))

@@ -10,15 +10,16 @@ from __future__ import annotations
 import numpy as np
 
 from pipelines.experiments.laboratory.digits import digits
-from pipelines.experiments.laboratory.drawing import panels
+from pipelines.experiments.laboratory.drawing import draw_errors, panels
 from pipelines.experiments.laboratory.experiment import Claim, Experiment
 from pipelines.experiments.laboratory.network import Adam, Network, train
 
 PHOTOGRAPHS = ("camera", "coins", "page", "brick", "gravel", "moon")
 SIDE = 8
 REDUCED = 4  # photographs to a fourth, so that a patch is not of one shade
-EPOCHS = 40
-WAYS = {"clean digits": 0, "one background": 1, "many backgrounds": 4000}
+EPOCHS = 30
+RECORDED = 4000
+TRIED = 5  # patches that are the one background in turn
 
 
 def patches(draw: np.random.Generator, count: int, half: int) -> np.ndarray:
@@ -39,8 +40,16 @@ def patches(draw: np.random.Generator, count: int, half: int) -> np.ndarray:
 
 
 def written_on(backgrounds: np.ndarray, scans: np.ndarray) -> np.ndarray:
-    """Digits in bright ink on half-bright backgrounds, both [examples, 64]."""
-    return np.maximum(scans, 0.6 * backgrounds)
+    """Digits in bright ink on darkened backgrounds, both [examples, 64]."""
+    return np.maximum(scans, 0.8 * backgrounds)
+
+
+def sheet(pictures: np.ndarray) -> np.ndarray:
+    """The first sixteen of [examples, 64] as one picture, with white lines between."""
+    tiles = np.pad(
+        pictures[:16].reshape(4, 4, SIDE, SIDE), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=1
+    )
+    return tiles.transpose(0, 2, 1, 3).reshape(4 * (SIDE + 2), -1)
 
 
 def run(seed: int) -> Experiment:
@@ -49,41 +58,45 @@ def run(seed: int) -> Experiment:
     x, y = digits("train")
     dev, dev_labels = digits("validation")
     real = written_on(patches(draw, len(dev), half=1), dev)
-    recorded = patches(draw, max(WAYS.values()), half=0)
+    recorded = patches(draw, RECORDED, half=0)
+    ways = {
+        "clean digits": [np.zeros((1, SIDE * SIDE))],
+        "one background": [recorded[[number]] for number in range(TRIED)],
+        "many backgrounds": [recorded],
+    }
+    clean, one, many = ways
     errors, shown = {}, {}
-    for name, backgrounds in WAYS.items():
-        network, rule = Network((64, 128, 10), seed), Adam(1e-3)
-        made = [x, dev]
-        for _ in range(EPOCHS):  # each epoch puts the digits on backgrounds anew
-            if backgrounds:
-                made = [
-                    written_on(recorded[draw.integers(backgrounds, size=len(scans))], scans)
+    for name, each in ways.items():
+        found = []
+        for backgrounds in each:
+            network, rule = Network((64, 128, 10), seed), Adam(1e-3)
+            for _ in range(EPOCHS):  # each epoch puts the digits on backgrounds anew
+                made, made_dev = (
+                    written_on(backgrounds[draw.integers(len(backgrounds), size=len(scans))], scans)
                     for scans in (x, dev)
-                ]
-            train(
-                network, made[0], y, rule, epochs=1, batch_size=32, seed=int(draw.integers(2**31))
-            )
-        shown[name] = made[0]
-        errors[name] = [network.error(part, dev_labels) for part in (made[1], real)]
-    clean, one, many = WAYS
+                )
+                order = int(draw.integers(2**31))
+                train(network, made, y, rule, epochs=1, batch_size=32, seed=order)
+            found.append([network.error(part, dev_labels) for part in (made_dev, real)])
+            shown[name] = made
+        errors[name] = np.mean(found, axis=0)
+    gaps = {name: 100 * (outside - alike) for name, (alike, outside) in errors.items()}
 
-    picture, axes = panels(5)
-    for panel, (name, pictures) in zip(
-        axes, (shown | {"reality (dev)": real}).items(), strict=False
+    picture, axes = panels(4)
+    for panel, (title, pictures) in zip(
+        axes,
+        {
+            f"Training: {one}": shown[one],
+            f"Training: {many}": shown[many],
+            "Reality": real,
+        }.items(),
+        strict=False,
     ):
-        tiles = pictures[:25].reshape(5, 5, SIDE, SIDE).transpose(0, 2, 1, 3).reshape(5 * SIDE, -1)
-        panel.imshow(tiles, cmap="gray", vmin=0, vmax=1)
-        panel.set(title=name if name.startswith("reality") else f"training: {name}")
+        panel.imshow(sheet(pictures), cmap="gray", vmin=0, vmax=1)
+        panel.set_title(title)
         panel.set_axis_off()
-    places = np.arange(len(WAYS))
-    labels = ("digits made like the training ones", "reality")
-    for shift, label in enumerate(labels):
-        values = [100 * each[shift] for each in errors.values()]
-        bars = axes[4].bar(places + 0.38 * shift, values, 0.36, label=label)
-        axes[4].bar_label(bars, fmt="%.1f")
-    axes[4].set_xticks(places + 0.19, [name.replace(" ", "\n") for name in WAYS])
-    axes[4].set(ylabel="error on unseen digits, %", title="What the dev set says")
-    axes[4].legend(fontsize="small")
+    draw_errors(axes[3], errors, ("unseen digits, made like the training ones", "reality"))
+    axes[3].set_title("What the dev set says")
     return Experiment(
         setting=f"A network learns {len(x):,} digits that are to be read on patches of "
         "photographs, of which there are none labelled: backgrounds are put behind clean digits. "
@@ -96,18 +109,19 @@ def run(seed: int) -> Experiment:
                 f"{errors[clean][1]:.1%} in reality.",
             ),
             Claim(
-                "one background, used for all, looks solved and is not",
-                errors[one][0] < 0.1 and errors[one][1] > 3 * errors[one][0],
-                f"With one patch behind all digits the error on digits made in the same way is "
-                f"{errors[one][0]:.1%}, but in reality {errors[one][1]:.1%}: that patch is learnt "
-                "by heart, and a dev set with the same patch does not show it.",
+                "one background behind all digits deceives the dev set that is made with it",
+                errors[one][1] > 2 * errors[one][0],
+                f"With one patch behind all digits ({TRIED} were tried) the error on digits made "
+                f"in the same way is {errors[one][0]:.1%} on average, but in reality "
+                f"{errors[one][1]:.1%}: the network knows that patch and no other, and a dev set "
+                "with the same patch does not show it.",
             ),
             Claim(
-                "many backgrounds do help",
-                errors[many][1] < 0.6 * min(errors[clean][1], errors[one][1]),
-                f"With {WAYS[many]:,} patches the error in reality is {errors[many][1]:.1%}, and "
-                f"the error on digits made in the same way, {errors[many][0]:.1%}, tells the "
-                "truth.",
+                "many backgrounds help, and their dev set is nearer to the truth",
+                errors[many][1] < 0.7 * errors[one][1] and gaps[many] < 0.5 * gaps[one],
+                f"With {RECORDED:,} patches the error in reality is {errors[many][1]:.1%}, "
+                f"{gaps[many]:.1f} points from that on digits made in the same way, instead of "
+                f"{gaps[one]:.1f}.",
             ),
         ],
         picture=picture,

@@ -40,10 +40,12 @@ def run(seed: int) -> Experiment:
 
     picture, axes = panels(2)
     for name in SCHEDULES:
-        axes[0].semilogy(t / STEPS, rates[name], label=name)
-        axes[1].semilogy(t / STEPS, distances[name], label=f"{name}: {ends[name]:.3f}")
+        style = "--" if name == "k/√t" else "-"  # which is k/√epoch made smooth
+        axes[0].semilogy(t / STEPS, rates[name], style, label=name)
+        axes[1].semilogy(t / STEPS, distances[name], style, label=f"{name}: {ends[name]:.3f}")
     axes[0].set(xlabel="epoch", ylabel="learning rate", title="Schedules")
-    axes[0].legend(fontsize="small")
+    axes[0].set_ylim(top=3)
+    axes[0].legend(fontsize="small", ncols=2)
     axes[1].set(xlabel="epoch", ylabel="distance from the minimum", title="Where they lead")
     axes[1].legend(fontsize="small", title="at the end")
     return Experiment(

@@ -79,7 +79,8 @@ def run(seed: int) -> Experiment:
         axes[0].step(range(PIXELS), unseen[nearest], where="mid", label=f"{age} years")
     axes[0].axhline(0.3, color="grey", linestyle=":", label="threshold of stage 1")
     axes[0].set(xlabel="pixel", ylabel="brightness", title="X-rays of a bone, in one dimension")
-    axes[0].legend(fontsize="small")
+    axes[0].set_ylim(top=1.6)
+    axes[0].legend(fontsize="small", ncols=2, loc="upper center")
     axes[1].plot(bone_length(unseen[:500]), ages[:500], ".", markersize=3)
     axes[1].set(
         xlabel="length found by stage 1, pixels",
@@ -93,6 +94,7 @@ def run(seed: int) -> Experiment:
         xlabel="training examples", ylabel="mean error, years", title="Little and much data"
     )
     axes[2].set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
+    axes[2].minorticks_off()
     axes[2].legend(fontsize="small")
     few, many = EXAMPLES[0], EXAMPLES[-1]
     crossing = [n for n, a, b in zip(EXAMPLES, by_network, by_stages, strict=True) if a < b]

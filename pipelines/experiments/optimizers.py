@@ -10,7 +10,7 @@ from pipelines.experiments.laboratory.paths import path
 
 CURVATURE = np.array([1.0, 50.0])
 START = (-10.0, 1.0)
-STEPS = 300
+STEPS = 80
 RATES = {"sgd": 0.038, "momentum": 0.01, "rmsprop": 0.2, "adam": 0.5}
 CLOSE = 0.01  # of the height of the start
 
@@ -18,6 +18,12 @@ CLOSE = 0.01  # of the height of the start
 def height(points: np.ndarray) -> np.ndarray:
     """Half of x² + 50 y²."""
     return (CURVATURE * points**2).sum(axis=-1) / 2
+
+
+def crossings(y: np.ndarray) -> int:
+    """How often a way goes from one side of the valley to the other, by more than a trace."""
+    sides = np.sign(y[np.abs(y) > 1e-3])
+    return int((np.diff(sides) != 0).sum())
 
 
 def by_formula(rate: float, beta: float) -> np.ndarray:
@@ -36,9 +42,7 @@ def run(seed: int) -> Experiment:
     heights = {name: height(points) for name, points in paths.items()}
     goal = CLOSE * height(np.array(START))
     steps = {name: int(np.argmax(each < goal)) for name, each in heights.items()}
-    turns = {
-        name: int((np.diff(np.sign(p[: steps[name], 1])) != 0).sum()) for name, p in paths.items()
-    }
+    turns = {name: crossings(points[: steps[name] + 1, 1]) for name, points in paths.items()}
     courses = by_formula(RATES["momentum"] / (1 - 0.9), 0.9)
     off_by = np.abs(courses - paths["momentum"]).max()
     round_bowl = path("sgd", 1.0, lambda p: p, START, 1)

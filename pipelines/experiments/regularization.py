@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.experiments.laboratory.drawing import draw_regions, panels
+from pipelines.experiments.laboratory.drawing import draw_errors, draw_regions, panels
 from pipelines.experiments.laboratory.experiment import Claim, Experiment
 from pipelines.experiments.laboratory.network import Adam, Network, train
 
@@ -48,14 +48,8 @@ def run(seed: int) -> Experiment:
         training, dev = errors[name][0]
         panel.set_title(f"{name}\ntraining {training:.1%}, unseen {dev:.1%}")
     axes[0].legend(loc="upper right")
-    places = np.arange(len(WAYS))
-    for shift, label in ((0, "training"), (1, "unseen")):
-        values = [100 * means[name][shift] for name in WAYS]
-        bars = axes[3].bar(places + 0.38 * shift, values, 0.36, label=label)
-        axes[3].bar_label(bars, fmt="%.1f")
-    axes[3].set_xticks(places + 0.19, ["none", "L2", "dropout"])
-    axes[3].set(ylabel="error, %", title=f"Mean of {DRAWS} training sets")
-    axes[3].legend()
+    draw_errors(axes[3], means, ("training points", "unseen points"))
+    axes[3].set_title(f"Mean of {DRAWS} training sets")
     return Experiment(
         setting=f"A network of {SIZES[1]} and {SIZES[2]} ReLU units learns {EXAMPLES} points of "
         f"two overlapping half-moons, {DRAWS} times with other points; 4,000 others are unseen.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,3 +42,25 @@ def draw_regions(
     for label, colour, marker in ((0, "tab:blue", "o"), (1, "tab:orange", "^")):
         axes.scatter(*x[labels == label].T, s=12, c=colour, marker=marker, label=f"class {label}")
     axes.set(xlabel="first feature", ylabel="second feature")
+
+
+def draw_errors(
+    axes: Axes, errors: Mapping[str, Sequence[float]], labels: Sequence[str], form: str = "%.1f"
+) -> None:
+    """Two errors for each of several ways, side by side as bars.
+
+    Args:
+        axes: what to draw on.
+        errors: way → two shares.
+        labels: what the two are of.
+        form: of the per cent above the bars.
+    """
+    places = np.arange(len(errors))
+    for number, label in enumerate(labels):
+        shares = [100 * each[number] for each in errors.values()]
+        bars = axes.bar(places + 0.38 * number, shares, 0.36, label=label)
+        axes.bar_label(bars, fmt=form)
+    axes.set_xticks(places + 0.19, errors, fontsize="small")
+    axes.margins(y=0.25)  # room for the legend
+    axes.set_ylabel("error, %")
+    axes.legend(fontsize="small")

@@ -52,6 +52,18 @@ def sheet(pictures: np.ndarray) -> np.ndarray:
     return tiles.transpose(0, 2, 1, 3).reshape(4 * (SIDE + 2), -1)
 
 
+def learned(
+    backgrounds: np.ndarray, x: np.ndarray, y: np.ndarray, seed: int
+) -> tuple[Network, np.ndarray]:
+    """A network that has learned digits on these backgrounds, and what it saw in its last epoch."""
+    draw = np.random.default_rng(seed)
+    network, rule = Network((64, 128, 10), seed), Adam(1e-3)
+    for epoch in range(EPOCHS):  # each puts the digits on backgrounds anew
+        made = written_on(backgrounds[draw.integers(len(backgrounds), size=len(x))], x)
+        train(network, made, y, rule, epochs=1, batch_size=32, seed=seed + epoch)
+    return network, made
+
+
 def run(seed: int) -> Experiment:
     """Does the experiment."""
     draw = np.random.default_rng(seed)
@@ -69,15 +81,9 @@ def run(seed: int) -> Experiment:
     for name, each in ways.items():
         found = []
         for backgrounds in each:
-            network, rule = Network((64, 128, 10), seed), Adam(1e-3)
-            for _ in range(EPOCHS):  # each epoch puts the digits on backgrounds anew
-                made, made_dev = (
-                    written_on(backgrounds[draw.integers(len(backgrounds), size=len(scans))], scans)
-                    for scans in (x, dev)
-                )
-                order = int(draw.integers(2**31))
-                train(network, made, y, rule, epochs=1, batch_size=32, seed=order)
-            found.append([network.error(part, dev_labels) for part in (made_dev, real)])
+            network, made = learned(backgrounds, x, y, seed)
+            alike = written_on(backgrounds[draw.integers(len(backgrounds), size=len(dev))], dev)
+            found.append([network.error(part, dev_labels) for part in (alike, real)])
             shown[name] = made
         errors[name] = np.mean(found, axis=0)
     gaps = {name: 100 * (outside - alike) for name, (alike, outside) in errors.items()}

@@ -1,0 +1,1 @@
+"""Teaching experiments: a file is one, run as python -m pipelines.experiments <name>."""

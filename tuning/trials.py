@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -89,5 +90,9 @@ class Search:
     def ranked(self) -> list[Trial]:
         """The completed trials that keep every limit, the best first."""
         sign = 1 if self.direction == "min" else -1
-        kept = [trial for trial in self.trials if trial.score is not None and not trial.broken]
+        kept = [
+            trial
+            for trial in self.trials
+            if trial.score is not None and math.isfinite(trial.score) and not trial.broken
+        ]
         return sorted(kept, key=lambda trial: sign * trial.score)

@@ -22,12 +22,15 @@ from keras_tuner.src.distribute.oracle_chief import OracleServicer
 
 from pipelines.engine.application import UserError
 from tuning.folder import Folder
-from tuning.tuner import ADDRESS, PORT, TUNER
+from tuning.signs_of_life import Silence
+from tuning.tuner import ADDRESS, PORT, TUNER, trial_number
 from tuning.worker import CHIEF_ON_STDIN
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAUSE = 0.2  # seconds between two looks at the workers
-STARTS = 3  # of a worker, without a trial begun, until something else must be wrong
+STARTS = 5  # of a worker, without a trial begun, until something else must be wrong
+SILENCE = 120.0  # seconds without a sign of life until a worker elsewhere is lost
+FAREWELL = 30.0  # seconds in which workers may learn that there is nothing more
 # What TensorFlow and the libraries below it read the number of their threads from.
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 
@@ -65,6 +68,34 @@ def direct(folder: Folder, oracle: Any, workers: int, look: Callable[[], Any]) -
     finally:
         for worker in team:
             worker.stop()
+        server.stop(grace=None)
+
+
+def direct_elsewhere(
+    folder: Folder, oracle: Any, look: Callable[[], Any], silence: float = SILENCE
+) -> None:
+    """Has all trials run by workers that others have started.
+
+    Args:
+        folder: of the search.
+        oracle: of the search.
+        look: called again and again meanwhile.
+        silence: seconds without a sign of life until a worker is lost.
+    """
+    server, _ = serve(oracle, f"{os.environ[ADDRESS]}:{os.environ[PORT]}")
+    silences = Silence()
+    try:
+        while not oracle.over:
+            look()
+            time.sleep(PAUSE)
+            for name, trial in list(oracle.ongoing_trials.items()):
+                if silences.of(folder.attempt_file(trial_number(trial))) > silence:
+                    print(f"{name} is lost; its trial goes to another worker")
+                    oracle.give_up(name)
+        until = time.monotonic() + FAREWELL
+        while oracle.tuner_ids and time.monotonic() < until:
+            time.sleep(PAUSE)
+    finally:
         server.stop(grace=None)
 
 

@@ -18,7 +18,7 @@ Tuner = Literal["random", "hyperband", "bayesian", "grid"]
 COMPARISONS = {"<=": operator.le, ">=": operator.ge}
 LATENCY, PARAMETERS = "latency_ms", "parameters"
 # What may grow when a search is resumed.
-GROWING = ("trials",)
+GROWING = ("trials", "default")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,8 @@ class Definition:
         objective: the measure.
         limits: what a trial must keep to be the best, e.g. ``latency_ms<=10``.
         executions: trainings of each trial, with other seeds.
+        default: whether the recipe is also trained as it is, to compare with.
+        stop_hopeless: whether the median rule ends trials before their last epoch.
     """
 
     application: str
@@ -52,6 +54,8 @@ class Definition:
     objective: str
     limits: tuple[str, ...] = ()
     executions: int = 1
+    default: bool = False
+    stop_hopeless: bool = False
 
     def __post_init__(self) -> None:
         """Raises UserError for what no search can do."""

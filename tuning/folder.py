@@ -8,7 +8,8 @@ records/0001.json  what came of each trial (trials.py), written by the process t
 logs/0001.txt      what was printed meanwhile
 oracle/            keras-tuner's state
 best.json          the configuration of the best trial, for ``--config``
-report.md, *.png   the same to look at
+report.md, *.png   what came of it all, to look at
+hparams/           the same for TensorBoard
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from typing import Any
 from pipelines.engine.application import UserError
 from pipelines.engine.run import Run, write_text
 from tuning.definition import Definition
+from tuning.signs_of_life import alive
 from tuning.trials import Search, Trial
 
+DEFAULT = 0  # the number of the trial that is the recipe as it is
 DEATHS = 3  # of processes, until it is the trial that is at fault
 
 
@@ -74,9 +77,14 @@ class Folder:
         """Replaces the definition (a search may be given more trials)."""
         write_text(self.definition_file, definition.to_json())
 
+    @property
+    def began(self) -> float:
+        """When the search did, in seconds since 1970."""
+        return float((self.path / "began").read_text())
+
     def elapsed(self) -> float:
-        """Seconds since the search began."""
-        return time.time() - float((self.path / "began").read_text())
+        """Seconds since then."""
+        return time.time() - self.began
 
     def run_name(self, number: int, execution: int = 0) -> str:
         """The name of a trial's run among the runs in ``runs_dir``."""
@@ -115,7 +123,7 @@ class Folder:
         Raises:
             UserError: if that happened several times in a row without an epoch in between.
         """
-        file = self._record(number).with_suffix(".attempts")
+        file = self.attempt_file(number)
         epochs = len(self.run(number).history)
         last = json.loads(file.read_text()) if file.exists() else {"epochs": epochs, "times": 0}
         times = last["times"] if last["epochs"] == epochs else 0
@@ -126,15 +134,21 @@ class Folder:
             )
         write_text(file, json.dumps({"epochs": epochs, "times": times + 1}))
         try:
-            yield
+            with alive(file):
+                yield
         finally:
             file.unlink()
+
+    def attempt_file(self, number: int) -> pathlib.Path:
+        """What is there, and touched, as long as a process trains a trial."""
+        return self._record(number).with_suffix(".attempts")
 
     def search(self) -> Search:
         """All trials so far; the curve of a running one is as long as it has come."""
         definition = self.definition
         files = sorted((self.path / "records").glob("[0-9]*.json"))
         trials = [_trial(json.loads(file.read_text())) for file in files]
+        default = [trial.score for trial in trials if trial.number == DEFAULT]
         return Search(
             application=definition.application,
             tuner=definition.tuner,
@@ -146,7 +160,9 @@ class Folder:
                 if trial.status == "running"
                 else trial
                 for trial in trials
+                if trial.number != DEFAULT
             ],
+            default=default[0] if default else None,
         )
 
     def curve(self, number: int) -> tuple[float, ...]:

@@ -33,6 +33,7 @@ class Durable:
     def __init__(self, **options: Any) -> None:
         super().__init__(max_consecutive_failed_trials=math.inf, **options)
         self.verbose = 0
+        self.stopped = False
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """As keras-tuner's, but nothing more after several failures in a row."""
@@ -45,10 +46,22 @@ class Durable:
     def create_trial(self, tuner_id: str) -> Any:
         """As keras-tuner's, with the values alone: the space need not travel."""
         trial = super().create_trial(tuner_id)
+        self.stopped |= trial.status == STOPPED["status"]
         values = trial.hyperparameters.values
         trial.hyperparameters = kt.HyperParameters()
         trial.hyperparameters.values = values
         return trial
+
+    @property
+    def over(self) -> bool:
+        """Whether a worker was told that there is nothing more, and all trials have ended."""
+        return self.stopped and not self.ongoing_trials
+
+    @kt.synchronized
+    def give_up(self, tuner_id: str) -> None:
+        """Has another worker go on with the trial of one that is lost."""
+        self._retry_queue.append(self.ongoing_trials.pop(tuner_id).trial_id)
+        self.tuner_ids.discard(tuner_id)
 
     def save(self) -> None:
         """Replaces the file of the state in one step."""

@@ -29,14 +29,13 @@ from pipelines.engine.application import UserError, application_names, choose, l
 from pipelines.engine.cli import run_command
 from pipelines.engine.configuration import ALIASES, Command, parse
 from tuning import definition as definitions
-from tuning.chief import direct
+from tuning.chief import direct, direct_elsewhere
 from tuning.definition import Definition
 from tuning.folder import Folder
 from tuning.oracles import FAILURES_IN_A_ROW, oracle_of
 from tuning.show import Show
 from tuning.space import objective_of, parse_dimension, space_of
 from tuning.tuner import Tuner, begun_oracle, is_chief
-from tuning.worker import search_until_over
 
 RUNS = "runs/tuning"
 # Of the engine's command line, what makes no search.
@@ -86,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--objective", metavar="M", help="measure of the validation split")
     add("--limit", action="append", dest="limits", metavar="M<=X", help="e.g. 'latency_ms<=10'")
     add("--executions", type=int, metavar="E", help="trainings of a trial, with other seeds")
+    add("--default", action="store_true", help="also train the recipe as it is, to compare with")
+    add("--stop_hopeless", action="store_true", help="end trials that fall behind the median")
     add("--seed", type=int, metavar="S", help="of the proposals and of the trainings (default: 0)")
     add("--workers", type=int, metavar="W", help="trials at the same time (default: 1)")
     add("--run", metavar="NAME", help="name of the search's folder")
@@ -143,12 +144,14 @@ def _search(folder: Folder, workers: int) -> None:
     print(f"search: {folder.path} ({definition.tuner}, {len(definition.space)} hyperparameters)")
     try:
         with show.live():
+            if definition.default:
+                Tuner(folder).train_default()
             if is_chief():
                 direct_elsewhere(folder, begun_oracle(folder), look=show)
             elif workers > 1:
                 direct(folder, begun_oracle(folder), workers, look=show)
             else:
-                search_until_over(Tuner(folder, ended=show))
+                Tuner(folder, ended=show).run()
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"continue with the same command and --run {folder.path.name} --resume"

@@ -11,6 +11,7 @@ from rich.live import Live
 
 from pipelines.engine.bootstrap import digits
 from tuning.folder import Folder
+from tuning.hparams import write_hparams
 from tuning.report import write
 from tuning.table import live_table
 from tuning.trials import Search, Trial
@@ -65,6 +66,7 @@ class Show:
         if not self.console.is_terminal:
             self.console.print(live_table(search))
         write(search, self.folder.path)
+        write_hparams(search, self.folder.path / "hparams", self.folder.began)
 
     def _ended(self, search: Search) -> set[int]:
         return {trial.number for trial in search.trials if trial.status != "running"}

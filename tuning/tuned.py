@@ -29,6 +29,7 @@ from pipelines.engine.train import distribution_strategy, prepare_backend
 from tuning.definition import LATENCY, PARAMETERS, broken_limits, parse_limit
 from tuning.folder import Folder
 from tuning.space import declare, options_of
+from tuning.stopping import MedianRule, StopAfter
 from tuning.trials import Trial
 
 WARM_UP, ANSWERS = 3, 21  # requests of one row
@@ -94,7 +95,11 @@ class TunedApplication(kt.HyperModel):
         prepare_backend(configuration.recipe)
         assembly = self._assembled(configuration, run)
         command = Command(run=name, runs_dir=str(self.folder.runs_dir), resume=run.path.exists())
-        callbacks = [] if epochs is None else [StopAfter(epochs)]
+        callbacks: list[keras.callbacks.Callback] = []
+        if epochs is not None:
+            callbacks.append(StopAfter(epochs))
+        if self.definition.stop_hopeless:
+            callbacks.append(MedianRule(self.folder.search, run.history))
         return train_run(assembly, command, distribution_strategy(), callbacks)
 
     def _assembled(self, configuration: Configuration, run: Run) -> Assembly:
@@ -131,18 +136,6 @@ class TunedApplication(kt.HyperModel):
             broken=broken_limits(self.definition.limits, measures),
             curve=tuple(metrics[objective] for metrics in runs[0].history),
         )
-
-
-class StopAfter(keras.callbacks.Callback):
-    """Ends a training, whose schedules are of all its epochs, after a part of them."""
-
-    def __init__(self, epochs: int) -> None:
-        super().__init__()
-        self.epochs = epochs
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        if epoch + 1 >= self.epochs:
-            self.model.stop_training = True
 
 
 def _data_options(configuration: Configuration) -> str:

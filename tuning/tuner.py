@@ -13,7 +13,7 @@ import keras_tuner as kt
 from keras_tuner.engine.base_tuner import BaseTuner
 
 from pipelines.engine.application import UserError
-from tuning.folder import Folder
+from tuning.folder import DEFAULT, Folder
 from tuning.oracles import oracle_of
 from tuning.trials import Trial
 from tuning.tuned import TunedApplication, printing_to
@@ -65,34 +65,49 @@ class Tuner(BaseTuner):
             FailedTrialError: with the reason, which is recorded too.
             FatalError: where it is not the setting's fault, but the disk's.
         """
-        number = int(trial.trial_id) + 1
+        trial = self._recorded(trial_number(trial), trial.hyperparameters)
+        return {self.definition.objective: self._told(trial)}
+
+    def run(self) -> None:
+        """Runs trials until none is left; UserError for what no setting is to blame for."""
+        try:
+            self.search()
+        except kt.errors.FatalError as error:
+            raise UserError(str(error)) from None
+
+    def train_default(self) -> None:
+        """Trains the recipe as it is, to compare with; UserError if that fails."""
+        try:
+            self._recorded(DEFAULT, kt.HyperParameters())
+        except (kt.errors.FatalError, kt.errors.FailedTrialError) as error:
+            raise UserError(f"the recipe as it is fails: {error}") from None
+
+    def _recorded(self, number: int, hyperparameters: kt.HyperParameters) -> Trial:
         known = self.folder.trial(number)
-        if known and known.status == "completed":  # but nobody lived to tell the oracle
-            return self._result(known)
+        if known and known.status == "completed":  # but perhaps nobody lived to tell the oracle
+            return known
         record = Trial(
             number=number,
-            round=(number - 1) // self.definition.round_size,
+            round=max(0, number - 1) // self.definition.round_size,
             status="running",
-            hyperparameters=self.hypermodel.options(trial.hyperparameters),
+            hyperparameters=self.hypermodel.options(hyperparameters),
             began=known.began if known else self.folder.elapsed(),
         )
         self.folder.write(record)
         began = time.perf_counter()
         try:
             with printing_to(self.folder.log(number)):
-                done = self._train(trial.hyperparameters, record)
+                ended = self._train(hyperparameters, record)
         except Exception as error:  # whatever it is, it is what came of the trial
             if isinstance(error.__context__, OSError):
                 raise kt.errors.FatalError(str(error)) from None
-            reason = _reason(error)
-            seconds = time.perf_counter() - began
-            self.folder.write(
-                dataclasses.replace(record, status="failed", reason=reason, seconds=seconds)
-            )
+            reason, seconds = _reason(error), time.perf_counter() - began
+            ended = dataclasses.replace(record, status="failed", reason=reason, seconds=seconds)
+            self.folder.write(ended)
             raise kt.errors.FailedTrialError(reason) from None
-        done = dataclasses.replace(done, seconds=time.perf_counter() - began)
-        self.folder.write(done)
-        return self._result(done)
+        ended = dataclasses.replace(ended, seconds=time.perf_counter() - began)
+        self.folder.write(ended)
+        return ended
 
     def _train(self, hyperparameters: kt.HyperParameters, record: Trial) -> Trial:
         try:
@@ -103,13 +118,17 @@ class Tuner(BaseTuner):
             traceback.print_exc()  # into the trial's log
             raise
 
-    def _result(self, trial: Trial) -> dict[str, float]:
-        """What the oracle is told; one that breaks a limit is as bad as the worst so far."""
-        score = trial.score
-        if trial.broken:
-            scores = [one.score for one in self.folder.search().trials if one.score is not None]
-            score = max(scores) if self.definition.direction == "min" else min(scores)
-        return {self.definition.objective: score}
+    def _told(self, trial: Trial) -> float:
+        """What the oracle takes for the score: that of one that breaks a limit is the worst."""
+        if not trial.broken:
+            return trial.score
+        scores = [one.score for one in self.folder.search().trials if one.score is not None]
+        return max(scores) if self.definition.direction == "min" else min(scores)
+
+
+def trial_number(trial: Any) -> int:
+    """From 1, of a trial of keras-tuner's."""
+    return int(trial.trial_id) + 1
 
 
 def begun_oracle(folder: Folder) -> Any:

@@ -38,17 +38,7 @@ def run(arguments: Sequence[str]) -> None:
             "a worker needs KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT "
             "in its environment"
         )
-    search_until_over(Tuner(Folder(options.folder)))
-
-
-def search_until_over(tuner) -> None:
-    """Runs trials until none is left; UserError for what no setting is to blame for."""
-    import keras_tuner as kt
-
-    try:
-        tuner.search()
-    except kt.errors.FatalError as error:
-        raise UserError(str(error)) from None
+    Tuner(Folder(options.folder)).run()
 
 
 def _die_with_the_chief() -> None:

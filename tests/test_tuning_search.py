@@ -19,11 +19,13 @@ from pipelines.engine.configuration import Command, parse
 from pipelines.engine.run import Run
 from pipelines.engine.train import prepare_backend
 from tests.conftest import ROOT
+from tests.served_models import free_port
 from tuning import search
 from tuning.folder import DEATHS, Folder
 from tuning.trials import Trial
 
 APPLICATION = "house_prices"
+LONG = ("--epochs=30",)
 TINY = ("--epochs=2", "--batch_size=512", "--schedule=constant", "--preprocess.pieces=4")
 
 
@@ -252,3 +254,33 @@ def test_hyperband_trains_the_best_on_and_executions_have_a_spread(tmp_path, com
         assert other.curve[: len(one.curve)] == one.curve
         assert seconds(folder.run(other.number))[:1] == seconds(folder.run(one.number))
     assert folder.run(1, execution=1).configuration.recipe.seed == 1
+
+
+@pytest.mark.slow
+def test_a_chief_elsewhere_gives_the_trial_of_a_lost_worker_to_another(tmp_path) -> None:
+    folder = Folder(tmp_path / APPLICATION / "elsewhere")
+    folder.create(search.define({"application": APPLICATION, "trials": 3, "options": LONG}))
+    port = free_port()
+    program = (
+        "import sys; from tuning.chief import direct_elsewhere; from tuning.folder import Folder; "
+        "from tuning.tuner import begun_oracle; folder = Folder(sys.argv[1]); "
+        "direct_elsewhere(folder, begun_oracle(folder), look=lambda: None, silence=15)"
+    )
+
+    def begin(name: str, *arguments: str) -> subprocess.Popen:
+        address = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
+        return subprocess.Popen(
+            [sys.executable, *arguments, str(folder.path)],
+            cwd=ROOT,
+            env=os.environ | address | {"KERASTUNER_TUNER_ID": name},
+        )
+
+    chief = begin("chief", "-c", program)
+    lost = begin("lost", "-m", "tuning.worker")
+    wait_for(lost, lambda: len(folder.run(1).history) > 2)
+    lost.kill()
+    lost.wait()
+    other = begin("other", "-m", "tuning.worker")
+    assert chief.wait(timeout=300) == 0
+    assert other.wait(timeout=60) == 0
+    assert [trial.status for trial in folder.search().trials] == ["completed"] * 3

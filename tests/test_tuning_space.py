@@ -275,6 +275,8 @@ def test_what_is_fixed_does_not_vary_nor_what_depends_on_something_else() -> Non
 def test_a_dimension_as_it_is_typed() -> None:
     assert parse_dimension("learning_rate=log(1e-4, 1)") == LEARNING_RATE
     chosen = parse_dimension("--optimizer=choice(adam,sgd,null)")
+    maps = parse_dimension("model.maps=choice([16,32],[8,8,8])")
+    assert maps.choices == ([16, 32], [8, 8, 8])
     assert chosen == Dimension(name="optimizer", scale="choice", choices=("adam", "sgd", None))
 
 

@@ -105,7 +105,7 @@ def parse_dimension(text: str) -> Dimension:
         )
     name, scale, listed = form.groups()
     choose("scale", scale, SCALES)
-    values = [_read(value) for value in listed.split(",") if value.strip()]
+    values = _read(listed)
     if scale == "choice":
         return scales.check(scales.choice(name, *values))
     if len(values) != 2 or not all(type(value) in (int, float) for value in values):
@@ -114,11 +114,17 @@ def parse_dimension(text: str) -> Dimension:
     return scales.check(Dimension(name=name, scale=scale, low=low, high=high))
 
 
-def _read(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text.strip()
+def _read(listed: str) -> list[Any]:
+    """JSON values, or texts without quotes, between commas."""
+    with contextlib.suppress(ValueError):
+        return json.loads(f"[{listed}]")
+    values = []
+    for text in filter(None, map(str.strip, listed.split(","))):
+        try:
+            values.append(json.loads(text))
+        except ValueError:
+            values.append(text)
+    return values
 
 
 def declare(hyperparameters: kt.HyperParameters, dimensions: Sequence[Dimension]) -> None:

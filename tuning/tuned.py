@@ -100,20 +100,18 @@ class TunedApplication(kt.HyperModel):
             callbacks.append(StopAfter(epochs))
         if self.definition.stop_hopeless:
             callbacks.append(MedianRule(self.folder.search, run.history))
-        return train_run(assembly, command, distribution_strategy(), callbacks)
+        run = train_run(assembly, command, distribution_strategy(), callbacks)
+        self.fitted.setdefault(_data_options(configuration), assembly.preprocessor)
+        return run
 
     def _assembled(self, configuration: Configuration, run: Run) -> Assembly:
         """The parts of a run; one whose preprocessor was fitted before is begun with that."""
         assembly = assemble(configuration)
-        if configuration.transfer or run.path.exists():
+        fitted = self.fitted.get(_data_options(configuration))
+        if fitted is None or run.path.exists():
             return assembly
-        key = _data_options(configuration)
-        if key not in self.fitted:
-            self.fitted[key] = assembly.preprocessor  # which training will fit
-            return assembly
-        assembly = dataclasses.replace(assembly, preprocessor=self.fitted[key])
-        Run.create(run.path, configuration, assembly.preprocessor.save)
-        return assembly
+        Run.create(run.path, configuration, fitted.save)
+        return dataclasses.replace(assembly, preprocessor=fitted)
 
     def _measured(self, trial: Trial, runs: list[Run]) -> Trial:
         objective, direction = self.definition.objective, self.definition.direction
@@ -141,8 +139,8 @@ class TunedApplication(kt.HyperModel):
 def _data_options(configuration: Configuration) -> str:
     """What a fitted preprocessor depends on."""
     values = json.loads(configuration.to_json())
-    names = ("dataset", "data_dir", "download", "strict", "source", "preprocess")
-    return json.dumps({name: values[name] for name in names})
+    names = ("dataset", "data_dir", "download", "strict", "source", "preprocess", "backbone")
+    return json.dumps({name: values.get(name) for name in names})
 
 
 def _best_epoch(history: list[dict[str, float]], objective: str, direction: str) -> dict:

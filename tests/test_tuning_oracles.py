@@ -31,13 +31,8 @@ class Searching:
     """An oracle with its trials in a folder, which may be taken up again."""
 
     def __init__(self, folder, tuner: str) -> None:
-        definition = Definition(
-            application="house_prices",
-            objective="val_loss",
-            space=SPACE,
-            tuner=tuner,
-            trials=TRIALS,
-        )
+        named = {"application": "house_prices", "objective": "val_loss"}
+        definition = Definition(**named, space=SPACE, tuner=tuner, trials=TRIALS)
         self.oracle = oracle_of(definition, 4, ranked=lambda: [])
         self.oracle._set_project_dir(str(folder), "oracle")
         self.oracle.resume()
@@ -115,3 +110,11 @@ def test_what_travels_to_a_worker_is_not_printed(tmp_path, capsys) -> None:
     trial = Searching(tmp_path, "random").oracle.create_trial("worker")
     assert kt.engine.trial.Trial.from_proto(trial.to_proto()).hyperparameters.values
     assert capsys.readouterr().out == ""
+
+
+def test_hyperband_keeps_to_its_plan(tmp_path) -> None:
+    searching = Searching(tmp_path, "hyperband")
+    searching.oracle.max_trials = None
+    while searching.step():
+        pass
+    assert len(searching.oracle.trials) == searching.oracle.plan

@@ -105,7 +105,7 @@ class Worker:
     def __init__(self, folder: Folder, name: str, port: int, team: int) -> None:
         self.folder, self.name = folder, name
         self.log = folder.path / "logs" / f"{name}.txt"
-        threads = str(max(1, len(os.sched_getaffinity(0)) // team))
+        threads = str(max(1, (os.cpu_count() or 1) // team))
         self.environment = dict.fromkeys(THREADS, threads) | os.environ
         self.environment |= {TUNER: name, ADDRESS: "127.0.0.1", PORT: str(port)}
         self.starts, self.begun = 0, 0

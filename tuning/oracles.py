@@ -111,6 +111,15 @@ class RandomOracle(Durable, kt.oracles.RandomSearchOracle):
 class HyperbandOracle(Durable, kt.oracles.HyperbandOracle):
     """Many settings for a few epochs, the best of them for more (Li et al. 2018)."""
 
+    @property
+    def plan(self) -> int:
+        """The number of its trials: those of every round of every bracket."""
+        return sum(
+            self._get_size(bracket, number)
+            for bracket in range(self._get_num_brackets())
+            for number in range(self._get_num_rounds(bracket))
+        )
+
 
 class BayesianOracle(Durable, kt.oracles.BayesianOptimizationOracle):
     """The setting of which a Gaussian process expects most, after some at random."""

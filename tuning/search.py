@@ -19,6 +19,7 @@ tuning.worker``.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import pathlib
 import time
@@ -32,7 +33,7 @@ from tuning import definition as definitions
 from tuning.chief import direct, direct_elsewhere
 from tuning.definition import Definition
 from tuning.folder import Folder
-from tuning.oracles import FAILURES_IN_A_ROW, oracle_of
+from tuning.oracles import FAILURES_IN_A_ROW, HyperbandOracle, oracle_of
 from tuning.show import Show
 from tuning.space import objective_of, parse_dimension, space_of
 from tuning.tuner import Tuner, begun_oracle, is_chief
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("application", help="its name, before all options")
     add("--tuner", choices=get_args(definitions.Tuner), help="default: random")
-    add("--trials", type=int, metavar="N", help="at most so many settings (default: 20)")
+    add("--trials", type=int, metavar="N", help="at most so many (default: 20; Hyperband: all)")
     add("--refine", type=int, metavar="K", help="halve the box around the best trials K times")
     add("--vary", action="append", metavar="NAME=SCALE(...)", help="a dimension of the space")
     add("--priority", type=int, choices=(1, 2, 3, 4), help="vary nothing less important")
@@ -114,7 +115,9 @@ def define(given: Mapping[str, Any]) -> Definition:
     values = {"objective": objective_of(configuration.application)} | dict(given) | listed
     definition = Definition(**values | {"space": tuple(space)})
     definitions.check_measures(definition, configuration)
-    oracle_of(definition, configuration.recipe.epochs, ranked=lambda: [])  # raises where none can
+    oracle = oracle_of(definition, configuration.recipe.epochs, ranked=lambda: [])
+    if isinstance(oracle, HyperbandOracle) and "trials" not in given:
+        return dataclasses.replace(definition, trials=oracle.plan)
     return definition
 
 

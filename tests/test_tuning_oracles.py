@@ -50,7 +50,7 @@ class Searching:
         return True
 
 
-@pytest.mark.parametrize("tuner", ["random", "bayesian", "grid", "hyperband"])
+@pytest.mark.parametrize("tuner", ["random", "grid", "hyperband"])
 def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tuner, tmp_path) -> None:
     whole = Searching(tmp_path / "whole", tuner)
     while whole.step():
@@ -74,6 +74,7 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tuner, tmp_path)
         assert values == trial.hyperparameters.values
 
 
+@pytest.mark.slow
 def test_bayesian_search_comes_closer_than_its_random_beginning(tmp_path) -> None:
     searching = Searching(tmp_path, "bayesian")
     while searching.step():

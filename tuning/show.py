@@ -61,12 +61,13 @@ class Show:
         self.told = ended
 
     def report(self) -> None:
-        """The whole table, where it was not alive, and the report."""
+        """Writes the report, and the trials for TensorBoard."""
         search = self.folder.search()
-        if not self.console.is_terminal:
-            self.console.print(live_table(search))
         write(search, self.folder.path)
         write_hparams(search, self.folder.path / "hparams", self.folder.began)
+        self.console.print(
+            f"report: {self.folder.path / 'report.md'}", markup=False, soft_wrap=True
+        )
 
     def _ended(self, search: Search) -> set[int]:
         return {trial.number for trial in search.trials if trial.status != "running"}

@@ -296,7 +296,7 @@ def test_a_definition_comes_back_and_tells_what_changed() -> None:
         begun, seed=1, space=(scales.log("learning_rate", 1e-3, 1.0), beta, DROPOUT)
     )
     assert begun.changes(later) == [
-        "--seed 1 (was 0)",
+        "seed: 0 → 1",
         "optimizer no longer varies",
         "learning_rate: low 0.0001 → 0.001",
         "model.dropout now varies",

@@ -19,6 +19,7 @@ COMPARISONS = {"<=": operator.le, ">=": operator.ge}
 LATENCY, PARAMETERS = "latency_ms", "parameters"
 # What may grow when a search is resumed.
 GROWING = ("trials", "default")
+SEEN_IN_SPACE = ("vary", "priority")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,9 +112,11 @@ class Definition:
         here, there = (json.loads(one.to_json()) for one in (self, later))
         spaces = [{one["name"]: one for one in values.pop("space")} for values in (here, there)]
         changes = [
-            f"--{name} {_spelled(there[name])} (was {_spelled(value)})"
+            f"{name}: {_told(value)} → {_told(there[name])}"
             for name, value in here.items()
-            if there[name] != value and (name not in GROWING or self.refine)
+            if there[name] != value
+            and name not in SEEN_IN_SPACE
+            and (name not in GROWING or (name == "trials" and self.refine))
         ]
         for name in dict.fromkeys([*spaces[0], *spaces[1]]):
             before, after = (space.get(name) for space in spaces)
@@ -121,7 +124,7 @@ class Definition:
                 changes.append(f"{name} {'no longer' if after is None else 'now'} varies")
             elif before != after:
                 parts = ", ".join(
-                    f"{part} {_spelled(before[part])} → {_spelled(after[part])}"
+                    f"{part} {_told(before[part])} → {_told(after[part])}"
                     for part in before
                     if before[part] != after[part]
                 )
@@ -140,6 +143,10 @@ def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 def _spelled(value: Any) -> str:
     """A value as the command line reads it."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _told(value: Any) -> str:
+    return " ".join(map(str, value)) or "nothing" if isinstance(value, list) else _spelled(value)
 
 
 def configured(application: Application, options: Sequence[str]) -> Configuration:

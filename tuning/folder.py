@@ -137,7 +137,7 @@ class Folder:
             with alive(file):
                 yield
         finally:
-            file.unlink()
+            file.unlink(missing_ok=True)
 
     def attempt_file(self, number: int) -> pathlib.Path:
         """What is there, and touched, as long as a process trains a trial."""

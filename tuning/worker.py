@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import sys
 import threading
 from collections.abc import Sequence
 
@@ -43,7 +42,8 @@ def run(arguments: Sequence[str]) -> None:
 
 def _die_with_the_chief() -> None:
     """Ends the process when the chief, which holds the other end of its input, is no more."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not sys.stdin, whose lock the end of the interpreter would wait for
+        pass
     os._exit(1)
 
 

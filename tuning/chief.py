@@ -27,7 +27,7 @@ from tuning.tuner import ADDRESS, PORT, TUNER, trial_number
 from tuning.worker import CHIEF_ON_STDIN
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAUSE = 0.2  # seconds between two looks at the workers
+PAUSE = 0.5  # seconds between two looks at the workers
 STARTS = 5  # of a worker, without a trial begun, until something else must be wrong
 SILENCE = 120.0  # seconds without a sign of life until a worker elsewhere is lost
 FAREWELL = 30.0  # seconds in which workers may learn that there is nothing more
@@ -68,6 +68,7 @@ def direct(folder: Folder, oracle: Any, workers: int, look: Callable[[], Any]) -
     finally:
         for worker in team:
             worker.stop()
+        folder.forgive()
         server.stop(grace=None)
 
 

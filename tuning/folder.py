@@ -143,6 +143,11 @@ class Folder:
         """What is there, and touched, as long as a process trains a trial."""
         return self._record(number).with_suffix(".attempts")
 
+    def forgive(self) -> None:
+        """Forgets of processes that were killed: those that we end are no fault of a trial."""
+        for file in self.path.glob("records/*.attempts"):
+            file.unlink(missing_ok=True)
+
     def search(self) -> Search:
         """All trials so far; the curve of a running one is as long as it has come."""
         definition = self.definition

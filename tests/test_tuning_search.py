@@ -79,7 +79,7 @@ def test_a_finished_search_goes_on_where_it_ended(searched, command) -> None:
     before = searched.search()
     resumed = command(search.main, *arguments)
     assert resumed.status == 0, resumed.err
-    assert f"best: trial {before.ranked()[0].number};" in resumed.out
+    assert f"best: trial {before.ranked()[0].number}, {before.objective} " in resumed.out
     assert f"--config {searched.best_file}" in resumed.out
     assert searched.search() == before
     refused = command(search.main, *arguments, "--vary=model.units=integer(8,9)", "--seed=4")
@@ -239,7 +239,7 @@ def test_hyperband_trains_the_best_on_and_executions_have_a_spread(tmp_path, com
     assert done.status == 0, done.err
     folder = Folder(tmp_path / APPLICATION / "band")
     found = folder.search()
-    assert found.default is not None
+    assert f"the recipe as it is: {found.objective} " in done.out
     assert all(trial.spread > 0 for trial in found.trials)
     lengths = [len(trial.curve) for trial in found.trials]
     assert set(lengths) == {1, 3}

@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from pipelines.engine.application import UserError, application_names, choose, load_application
+from pipelines.engine.bootstrap import digits
 from pipelines.engine.cli import run_command
 from pipelines.engine.configuration import ALIASES, Command, parse
 from tuning import definition as definitions
@@ -174,13 +175,16 @@ def _conclude(folder: Folder) -> None:
             f"{FAILURES_IN_A_ROW} trials failed in a row, the last one so: {last[0].reason} "
             f"(see {folder.log(last[0].number)})"
         )
+    if search.default is not None:
+        print(f"the recipe as it is: {search.objective} {digits(search.default)}")
     ranked = search.ranked()
     if not ranked:
         raise UserError("no trial keeps the limits: see the report")
     begun, planned = len(search.trials), folder.definition.trials
     if begun < planned:
         print(f"{begun} of {planned} trials: {search.tuner} has no more settings to propose")
-    print(f"best: trial {ranked[0].number}; train and test it with")
+    best = ranked[0]
+    print(f"best: trial {best.number}, {search.objective} {digits(best.score)}; train and test it:")
     print(f"  python -m pipelines.{search.application} --config {folder.best_file}")
 
 

@@ -120,18 +120,19 @@ class TunedApplication(kt.HyperModel):
         measures = {
             name: statistics.fmean(metrics[name] for metrics in best)
             for name in best[0]
-            if name.startswith("val_")
+            if name.startswith("val_") and name != objective
         }
+        score = statistics.fmean(scores)
         measures[PARAMETERS] = runs[0].load_model().count_params()
         if any(parse_limit(text)[0] == LATENCY for text in self.definition.limits):
             measures[LATENCY] = latency(runs[0])
         return dataclasses.replace(
             trial,
             status="completed",
-            score=statistics.fmean(scores),
+            score=score,
             spread=statistics.stdev(scores) if len(scores) > 1 else None,
             measures=measures,
-            broken=broken_limits(self.definition.limits, measures),
+            broken=broken_limits(self.definition.limits, {**measures, objective: score}),
             curve=tuple(metrics[objective] for metrics in runs[0].history),
         )
 

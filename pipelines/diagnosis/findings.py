@@ -60,7 +60,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of ``diagnosis.md``: a title, and Markdown of what was found."""
+    """A part of a report: a title, and Markdown of what was found."""
 
     title: str
     text: str
@@ -81,13 +81,16 @@ class Findings:
 
 def write_findings(run: Run, findings: Sequence[Findings], name: str = "diagnosis.md") -> None:
     """Replaces a file of the run: the advice of all diagnoses first."""
-    advice = [f"- {sentence}" for found in findings for sentence in found.advice]
+    advice = "\n".join(f"- {sentence}" for found in findings for sentence in found.advice)
     sections = [section for found in findings for section in found.sections]
-    lines = [f"# {run.configuration.application}: diagnosis of {run.path.name}", ""]
-    lines += ["## What to work on", "", *advice]
-    for section in sections:
-        lines += ["", f"## {section.title}", "", section.text]
-    write_text(run.path / name, "\n".join(lines) + "\n")
+    title = f"{run.configuration.application}: diagnosis of {run.path.name}"
+    write_text(run.path / name, document(title, [Section("What to work on", advice), *sections]))
+
+
+def document(title: str, sections: Sequence[Section]) -> str:
+    """A page of Markdown."""
+    parts = [f"# {title}", *(f"## {section.title}\n\n{section.text}" for section in sections)]
+    return "\n\n".join(parts) + "\n"
 
 
 def save_picture(canvas: Any, file: pathlib.Path) -> None:

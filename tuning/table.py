@@ -1,0 +1,91 @@
+"""The table of a search on the terminal, made anew whenever a trial has something to tell."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from pipelines.engine.bootstrap import digits
+from tuning.axes import spelled
+from tuning.progress import failed, reason, scored
+from tuning.trials import Search, Trial
+
+BEST = 5
+LATEST = 8
+OPTIONS = 5  # hyperparameters that have a column
+
+
+def live_table(search: Search) -> Table:
+    """The best trials and the latest ones, in the order in which they began.
+
+    For ``rich.live.Live.update``. Of many hyperparameters those of the highest priority are shown.
+    """
+    better = "lower" if search.direction == "min" else "higher"
+    options = sorted(search.space, key=lambda dimension: dimension.priority)[:OPTIONS]
+    table = Table(
+        title=f"{search.application}: {search.tuner} search, {better} {search.objective} is better",
+        caption=_summary(search),
+    )
+    for name in ("trial", search.objective, "epochs", "seconds"):
+        table.add_column(name, justify="right")
+    for dimension in options:
+        table.add_column(dimension.name, justify="right", overflow="fold")
+    table.add_column("")
+    ranked = search.ranked()
+    places = {trial.number: place for place, trial in enumerate(ranked, 1)}
+    shown = {trial.number for trial in [*ranked[:BEST], *search.trials[-LATEST:]]}
+    shown |= {trial.number for trial in search.trials if trial.status == "running"}
+    for trial in search.trials:
+        if trial.number in shown:
+            table.add_row(
+                str(trial.number),
+                _score(trial),
+                str(len(trial.curve) or ""),
+                f"{trial.seconds:.0f}",
+                *(
+                    spelled(trial.hyperparameters[dimension.name])
+                    if dimension.name in trial.hyperparameters
+                    else ""
+                    for dimension in options
+                ),
+                _remark(search, trial, places.get(trial.number)),
+                style=_style(trial, places.get(trial.number)),
+            )
+    return table
+
+
+def _score(trial: Trial) -> str:
+    if trial.status == "running":
+        return digits(trial.curve[-1]) + " …" if trial.curve else "…"
+    if not scored(trial):
+        return ""
+    return digits(trial.score) + ("" if trial.spread is None else f" ± {digits(trial.spread)}")
+
+
+def _remark(search: Search, trial: Trial, place: int | None) -> str:
+    if trial.status == "running":
+        return "runs"
+    if failed(trial):
+        return f"failed: {reason(search, trial)}"
+    if trial.broken:
+        return f"breaks {', '.join(trial.broken)}"
+    return "best" if place == 1 else ""
+
+
+def _style(trial: Trial, place: int | None) -> str:
+    if trial.status == "running":
+        return "cyan"
+    if failed(trial):
+        return "red"
+    if trial.broken:
+        return "yellow"
+    return "bold green" if place == 1 else ""
+
+
+def _summary(search: Search) -> str:
+    running = sum(trial.status == "running" for trial in search.trials)
+    lost = sum(map(failed, search.trials))
+    completed = len(search.trials) - running - lost
+    counts = {"completed": completed, "failed": lost, "running": running}
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    default = "" if search.default is None else f"; default recipe {digits(search.default)}"
+    return f"{told or 'no trial yet'}{default}"

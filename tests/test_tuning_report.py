@@ -101,6 +101,9 @@ CASES = {
     "all break a limit": changed(random_search(5), broken=("latency_ms<=1",)),
     "categorical": categorical(),
     "conditional": conditional(),
+    "nothing to draw": changed(
+        random_search(3, default=None), status="failed", score=None, curve=(math.nan,)
+    ),
     "nothing varies": scores("max", 0.5, 0.25),
 }
 
@@ -112,7 +115,8 @@ def test_report_shows_all_its_pictures_and_no_others(search: Search, tmp_path) -
     shown = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
     files = {file.name for file in (tmp_path / "search").iterdir()}
     assert files == {"report.md", *shown}
-    assert bool(shown) == any(trial.curve or trial.score for trial in search.trials)
+    finite = [x for t in search.trials for x in (*t.curve, t.score or 0) if math.isfinite(x)]
+    assert bool(shown) == any(finite)
     for name in shown:
         assert (tmp_path / "search" / name).read_bytes().startswith(b"\x89PNG")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -38,7 +39,7 @@ def write(search: Search, folder: pathlib.Path) -> None:
         sections.append(Section("Best trials", trials_table(search, ranked[:LISTED])))
     if any(map(scored, search.trials)):
         sections += _pictures(search, folder)
-    if any(trial.curve for trial in search.trials):
+    if any(math.isfinite(value) for trial in search.trials for value in trial.curve):
         save_picture(pictures.learning_curves(search), folder / "learning_curves.png")
         sections.append(
             _pictured("Learning curves", "learning_curves.png", _curves_caption(search))

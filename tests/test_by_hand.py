@@ -116,6 +116,7 @@ def test_all_groups_change_alike(run: Run) -> None:
     rules = [keras.optimizers.SGD(0.1), keras.optimizers.SGD(COSINE)]
     groups = [(rule, layer.trainable_variables) for rule, layer in zip(rules, layers, strict=True)]
     model.compile(GroupedOptimizer(groups), loss="mse")
+    model.optimizer.build(model.trainable_variables)
     ones = np.ones((STEPS, 1), "float32")
     wish(run, 0.01)
     model.fit(ones, ones, batch_size=1, callbacks=[ByHand(run)], verbose=0)
@@ -154,6 +155,7 @@ def test_bad_control_file_warns_once_and_changes_nothing(
     assert capsys.readouterr().err.count("control.json changes nothing") == 1
 
 
+@pytest.mark.slow
 def test_panda_changes_a_run_that_goes_on_after_a_kill(tmp_path, command) -> None:
     """A process of its own trains along half a cosine; the rest follows it, ten times lower."""
     arguments = ["--schedule", "cosine", "--epochs", "40", "--run", "cub", "--runs_dir", tmp_path]

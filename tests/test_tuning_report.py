@@ -285,6 +285,8 @@ def test_live_table_says_how_each_trial_stands() -> None:
     assert "failed: out of memory" in printed(CASES["failed"])
     assert "failed: val_loss is nan" in printed(CASES["nan"])
     assert "breaks latency_ms<=1" in printed(CASES["all break a limit"])
+    reason = "no [/path] and no shape [1, 2]"
+    assert f"failed: {reason}" in printed(changed(CASES["failed"], reason=reason))
 
 
 def test_lesson_counts_values_and_trials(tmp_path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from pipelines.engine.bootstrap import digits
@@ -29,7 +30,7 @@ def figures(run: Run, title: str) -> Table:
     """The metrics of the last epochs, and below them what was changed by hand."""
     history, changes = run.history, run.changes
     names = list(history[-1]) if history else ["epoch"]
-    table = Table(*names, title=title, caption="\n".join(_told(run, changes)))
+    table = Table(*names, title=escape(title), caption="\n".join(_told(run, changes)))
     for metrics in history[-EPOCHS:]:
         table.add_row(*(digits(metrics[name]) for name in names))
     return table

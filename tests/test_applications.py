@@ -26,6 +26,8 @@ from tests.conftest import run_python, train
 from tests.dataset_graphs import serializing_operations
 
 NAMES = application_names()
+# To search for sentences takes the greater part of a run of two steps.
+WRITING = {"image_captioning", "machine_translation"}
 
 
 def weights(run) -> list[np.ndarray]:
@@ -127,7 +129,9 @@ def test_report_shows_every_picture_that_was_drawn(name: str, smoke_run) -> None
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in WRITING)) for n in NAMES]
+)
 def test_resumed_run_equals_an_uninterrupted_one(name: str, tmp_path) -> None:
     whole = short_run(name, tmp_path / "whole", epochs=2)
     short_run(name, tmp_path / "parts", epochs=1)

@@ -152,6 +152,7 @@ def test_every_way_leaves_the_whole_model_on_the_backbone_s_pixels(runs, ways) -
             assert np.array_equal(one, other) == stays, (way, one.path)
 
 
+@pytest.mark.slow
 def test_finetuning_goes_on_after_a_stop_as_if_there_had_been_none(runs) -> None:
     stages = ("--backbone.head_epochs=1", "--backbone.groups=2", "--schedule=constant")
     finetune = ("--transfer=finetune", "--batch_size=16", *stages)
@@ -209,6 +210,7 @@ def test_groups_start_late_and_learn_slowly(rule: str) -> None:
         assert 1 - below == pytest.approx(0.5 * (1 - steps({}, count=1)[1]))
 
 
+@pytest.mark.slow
 def test_published_weights_are_a_backbone(tmp_path, command) -> None:
     official = keras.applications.MobileNet(weights=None, input_shape=(32, 32, 3), alpha=0.25)
     randomise(official)

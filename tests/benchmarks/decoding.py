@@ -227,7 +227,7 @@ def asked(*words: object) -> Iterator[Callable[[np.ndarray], object]]:
 
 @contextlib.contextmanager
 def kerashub(model: keras.Model) -> Iterator[Decoder]:
-    options = model.options
+    options = model.get_config()
     sizes = [options[name] for name in ("layers", "heads", "dim", "hidden_dim")]
     script = PEERS / "kerashub_beam.py"
     with asked(PEER_PYTHON, script, VOCABULARY, *sizes, BEAM, LENGTH) as ask:

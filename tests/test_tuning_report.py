@@ -214,11 +214,13 @@ def test_what_a_trial_has_not_lies_beside_the_axis() -> None:
 
 
 def test_scores_far_worse_than_the_others_are_put_at_the_edge() -> None:
-    search = scores("max", 0.9, 0.8, 0.85, 0.01)
+    search = scores("max", 0.9, *[0.8] * 3, *[0.85] * 3, 0.01)
     axis = ScoreAxis.of(search, [trial.score for trial in search.trials])
     assert axis.position(0.9) == 1.0
     assert axis.position(0.01) == 0.0
     assert axis.worst > 0.5
+    few = scores("max", 0.9, 0.8, 0.01)
+    assert ScoreAxis.of(few, [trial.score for trial in few.trials]).worst == 0.01
     losses = ScoreAxis.of(scores("min"), [1.0, 2.0, 1e3])
     assert losses.logarithmic
     assert losses.position(1.0) == 1.0

@@ -17,7 +17,7 @@ from pipelines.diagnosis.findings import Section, document, save_picture, table
 from pipelines.engine.application import UserError
 from pipelines.engine.bootstrap import digits
 from pipelines.engine.run import write_text
-from tuning.axes import Axis, ScoreAxis
+from tuning.axes import Axis, ScoreAxis, in_lines
 from tuning.progress import best_so_far, expected_best, finished, scored, trials_to_reach
 from tuning.trials import Search
 
@@ -125,7 +125,9 @@ def draw_values(grid: Search, random: Search) -> Any:
             axes.vlines(places, 0, heights, color=colour, alpha=0.6, linewidth=1.2)
             axes.set_xticks(*axis.ticks(), fontsize=7)
             axes.set(xlim=(-0.05, 1.05), ylim=(0, 1.05), yticks=[])
-        pair[0].set_ylabel(axis.title, rotation=0, ha="right", va="center", fontsize=9)
+        pair[0].set_ylabel(
+            in_lines(dimension.name), rotation=0, ha="right", va="center", fontsize=9
+        )
     rows[0][0].set_title(f"grid, {len(finished(grid))} trials", fontsize=10)
     rows[0][1].set_title(f"random, {len(finished(random))} trials", fontsize=10)
     return canvas

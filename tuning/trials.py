@@ -20,6 +20,7 @@ class Dimension:
         high: largest value, of a number.
         choices: all values, of a choice.
         priority: 1 is what the curriculum has one tune first (the learning rate).
+        when: the choices on which it depends, name → the values with which it means anything.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Dimension:
     high: float | None = None
     choices: tuple[Any, ...] = ()
     priority: int = 1
+    when: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

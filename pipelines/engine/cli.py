@@ -81,13 +81,19 @@ def train(application: Application, arguments: Sequence[str]) -> None:
     _evaluate(run, command)
 
 
-def train_run(assembly: Assembly, command: Command, strategy: Any = None) -> Run:
+def train_run(
+    assembly: Assembly,
+    command: Command,
+    strategy: Any = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Run:
     """Trains a new run, or continues one, and returns it finished.
 
     Args:
         assembly: what to train; its preprocessor is fitted here, or restored from the run.
         command: where, and whether from the start.
         strategy: a ``tf.distribute.Strategy`` to train under, or None.
+        callbacks: further ones, called before the engine's own.
 
     Raises:
         UserError: for anything that the user can mend.
@@ -117,7 +123,7 @@ def train_run(assembly: Assembly, command: Command, strategy: Any = None) -> Run
         run = Run.create(run.path, configuration, copy, prepared=command.prepared)
     print(f"run: {run.path} ({configuration.architecture}, {parameters:,} parameters)")
     try:
-        fit(learner, assembly.task, configuration.recipe, data, run, strategy)
+        fit(learner, assembly.task, configuration.recipe, data, run, strategy, callbacks)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"continue with the same command and --run {run.path.name} --resume"

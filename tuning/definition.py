@@ -1,0 +1,195 @@
+"""What a search is to do: kept in its folder, so that a resumed search does the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pipelines.engine.application import Application, Recipe, UserError, choose, load_application
+from pipelines.engine.assembly import assemble
+from pipelines.engine.configuration import Configuration, parse
+from tuning.trials import Dimension
+
+Tuner = Literal["random", "hyperband", "bayesian", "grid"]
+COMPARISONS = {"<=": operator.le, ">=": operator.ge}
+LATENCY, PARAMETERS = "latency_ms", "parameters"
+# What may grow when a search is resumed.
+GROWING = ("trials", "default")
+SEEN_IN_SPACE = ("vary", "priority")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Definition:
+    """A search, before any trial.
+
+    Args:
+        application: what is tuned.
+        options: of the command line of its application, the same in all trials.
+        vary: dimensions that the user gave.
+        priority: the last one that is varied of the application's own; None: all.
+        space: what is varied.
+        tuner: how settings are proposed.
+        trials: at most so many.
+        refine: how often the box shrinks around the best trials, after equal shares of them.
+        seed: of the proposals, the weights and the order of examples.
+        objective: the measure.
+        limits: what a trial must keep to be the best, e.g. ``latency_ms<=10``.
+        executions: trainings of each trial, with other seeds.
+        default: whether the recipe is also trained as it is, to compare with.
+        stop_hopeless: whether the median rule ends trials before their last epoch.
+    """
+
+    application: str
+    options: tuple[str, ...] = ()
+    vary: tuple[str, ...] = ()
+    priority: int | None = None
+    space: tuple[Dimension, ...]
+    tuner: Tuner = "random"
+    trials: int = 20
+    refine: int = 0
+    seed: int = 0
+    objective: str
+    limits: tuple[str, ...] = ()
+    executions: int = 1
+    default: bool = False
+    stop_hopeless: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises UserError for what no search can do."""
+        for name, bound in (("trials", 1), ("executions", 1), ("refine", 0), ("seed", 0)):
+            if getattr(self, name) < bound:
+                raise UserError(f"--{name} must be at least {bound}, not {getattr(self, name)}")
+        for text in self.limits:
+            parse_limit(text)
+        if self.tuner == "hyperband" and "epochs" in {one.name for one in self.space}:
+            raise UserError("hyperband itself varies the epochs: leave --vary epochs out")
+        if self.refine and self.tuner != "random":
+            raise UserError(
+                f"--refine goes with --tuner random; {self.tuner} has a plan of its own"
+            )
+        if self.trials <= self.refine:
+            raise UserError(
+                f"--refine {self.refine} makes {self.refine + 1} rounds, which takes as many "
+                f"--trials or more, not {self.trials}"
+            )
+
+    @property
+    def direction(self) -> Literal["min", "max"]:
+        """The engine's rule: the lower the better for a loss or an error."""
+        return Recipe(monitor=self.objective).monitor_mode
+
+    @property
+    def round_size(self) -> int:
+        """Trials of a round; the last one may have fewer."""
+        return -(-self.trials // (self.refine + 1))
+
+    def configuration(self, values: Mapping[str, Any]) -> Configuration:
+        """What the command line of the application makes of the fixed options and of a trial's.
+
+        Raises:
+            UserError: for a combination that the application refuses.
+        """
+        arguments = [f"--{name}={_spelled(value)}" for name, value in values.items()]
+        arguments += [f"--monitor={self.objective}", f"--seed={self.seed}"]
+        return configured(load_application(self.application), [*self.options, *arguments])
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Definition:
+        """Reads what ``to_json`` wrote."""
+        values = json.loads(text)
+        space = tuple(Dimension(**_tuples(dimension)) for dimension in values.pop("space"))
+        return cls(space=space, **_tuples(values))
+
+    def changes(self, later: Definition) -> list[str]:
+        """What cannot be resumed as ``later``, a phrase for each difference."""
+        here, there = (json.loads(one.to_json()) for one in (self, later))
+        spaces = [{one["name"]: one for one in values.pop("space")} for values in (here, there)]
+        changes = [
+            f"{name}: {_told(value)} → {_told(there[name])}"
+            for name, value in here.items()
+            if there[name] != value
+            and name not in SEEN_IN_SPACE
+            and (name not in GROWING or (name == "trials" and self.refine))
+        ]
+        for name in dict.fromkeys([*spaces[0], *spaces[1]]):
+            before, after = (space.get(name) for space in spaces)
+            if before is None or after is None:
+                changes.append(f"{name} {'no longer' if after is None else 'now'} varies")
+            elif before != after:
+                parts = ", ".join(
+                    f"{part} {_told(before[part])} → {_told(after[part])}"
+                    for part in before
+                    if before[part] != after[part]
+                )
+                changes.append(f"{name}: {parts}")
+        return changes
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with tuples where JSON has lists."""
+    listed = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    if "when" in listed:
+        listed["when"] = {name: tuple(allowed) for name, allowed in listed["when"].items()}
+    return listed
+
+
+def _spelled(value: Any) -> str:
+    """A value as the command line reads it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _told(value: Any) -> str:
+    return " ".join(map(str, value)) or "nothing" if isinstance(value, list) else _spelled(value)
+
+
+def configured(application: Application, options: Sequence[str]) -> Configuration:
+    """The configuration of an application's command line."""
+    return parse(application, options)[0]
+
+
+def measured_names(configuration: Configuration) -> list[str]:
+    """The measures of a validation split that training with ``configuration`` reports."""
+    compiled = assemble(configuration).task.compile_arguments()
+    metrics = [*compiled.get("metrics", ()), *compiled.get("weighted_metrics", ())]
+    return [f"val_{name}" for name in ("loss", *(metric.name for metric in metrics))]
+
+
+def check_measures(definition: Definition, configuration: Configuration) -> None:
+    """Raises UserError for an objective or a limit that no trial has."""
+    names = measured_names(configuration)
+    choose("--objective", definition.objective, names)
+    for text in definition.limits:
+        choose("measure in --limit", parse_limit(text)[0], [LATENCY, PARAMETERS, *names])
+
+
+def parse_limit(text: str) -> tuple[str, str, float]:
+    """``latency_ms<=10`` as the measure, the comparison and the bound.
+
+    Raises:
+        UserError: for anything else.
+    """
+    form = re.fullmatch(r"\s*(\w+)\s*(<=|>=)\s*(\S+)\s*", text)
+    try:
+        name, comparison, bound = form.groups()
+        return name, comparison, float(bound)
+    except (AttributeError, ValueError):
+        raise UserError(
+            f"--limit {text} is no limit; write for instance 'latency_ms<=10' (with the quotes)"
+        ) from None
+
+
+def broken_limits(limits: Sequence[str], measures: Mapping[str, float]) -> tuple[str, ...]:
+    """The limits that these measures do not keep."""
+    broken = []
+    for text in limits:
+        name, comparison, bound = parse_limit(text)
+        if not COMPARISONS[comparison](measures[name], bound):
+            broken.append(text)
+    return tuple(broken)

@@ -26,6 +26,8 @@ from tests.search_records import (
 )
 from tuning import grid_lesson, report
 from tuning.axes import ABSENT, Axis, ScoreAxis
+from tuning.definition import Definition
+from tuning.folder import Folder
 from tuning.hparams import write_hparams
 from tuning.importance import UntoldError, importance
 from tuning.progress import best_so_far, expected_best, finished, trials_to_reach
@@ -316,6 +318,28 @@ def test_lesson_refuses_searches_that_cannot_be_compared(tmp_path) -> None:
         grid_lesson.write(grid_search(2), random_search(5, space=(RATE,)), tmp_path)
     with pytest.raises(UserError, match="without a score"):
         grid_lesson.write(grid_search(2), random_search(0), tmp_path)
+
+
+def test_lesson_reads_the_folders_of_two_searches(tmp_path, command) -> None:
+    for search in (grid_search(2), random_search(32)):
+        folder = Folder(tmp_path / search.tuner)
+        definition = Definition(
+            application=search.application,
+            space=SPACE,
+            tuner=search.tuner,
+            trials=32,
+            objective=search.objective,
+        )
+        folder.create(definition)
+        for trial in search.trials:
+            folder.write(trial)
+    told = command(grid_lesson.main, tmp_path / "grid", tmp_path / "random")
+    assert told.status == 0, told.err
+    assert grid_lesson.verdict(grid_search(2), random_search(32)) in told.out
+    assert (tmp_path / "grid" / "grid_lesson.md").exists()
+    refused = command(grid_lesson.main, tmp_path / "grid", tmp_path)
+    assert refused.status == 2
+    assert "is no folder of a search" in refused.err
 
 
 def test_tensorboard_reads_settings_scores_and_ends(tmp_path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +17,8 @@ from tuning.trials import Dimension, Search
 # Where a trial stands that has no such hyperparameter (one that only some architectures take).
 ABSENT = -0.12
 TICKS = 6
-LETTERS = 14  # of a choice
+LETTERS = 14  # of a choice, or of a line of a name
+FEW = 8  # scores, which are all shown
 # Times the distance from the median to the best score: what is worse is drawn at the edge.
 FAR = 3.0
 WIDE = 20.0  # ratio of the worst loss to the best above which a logarithmic axis shows more
@@ -26,11 +29,6 @@ class Axis:
     """A hyperparameter's axis: positions from 0 to 1, even in its own scale."""
 
     dimension: Dimension
-
-    @property
-    def title(self) -> str:
-        """The option's name, a line for each of its parts."""
-        return self.dimension.name.replace(".", ".\n")
 
     def position(self, value: Any) -> float:
         """Where a value lies between ``low`` and ``high``, or among ``choices``."""
@@ -95,7 +93,7 @@ class ScoreAxis:
             return None
         smaller = search.direction == "min"
         words = "lower is better" if smaller else "higher is better"
-        label = f"{search.objective} ({words})"
+        label = f"{search.objective}\n({words})"
         best = finite.min() if smaller else finite.max()
         worst = finite.max() if smaller else finite.min()
         if smaller and best > 0 and worst / best > WIDE:
@@ -103,7 +101,7 @@ class ScoreAxis:
             return cls(label, best, edge, logarithmic=True)
         edge = np.median(finite) + FAR * (np.median(finite) - best)
         edge = min(worst, edge) if smaller else max(worst, edge)
-        edge = worst if edge == best else edge
+        edge = worst if edge == best or len(finite) < FEW else edge
         if edge == best:  # a single value
             edge = best + (1 if smaller else -1) * (0.1 * abs(best) or 1.0)
         return cls(label, best, edge, logarithmic=False)
@@ -142,6 +140,12 @@ class ScoreAxis:
             low, high = sorted((self.best, self.worst))
             axes.set_ylim(low - margin, high + margin)
         axes.set_ylabel(self.label)
+
+
+def in_lines(name: str) -> str:
+    """The name of an option or a measure, in lines."""
+    parts = textwrap.wrap(re.sub(r"[._]", r"\g<0> ", name), LETTERS + 2)
+    return "\n".join(part.replace(" ", "") for part in parts)
 
 
 def spelled(value: Any) -> str:

@@ -1,4 +1,10 @@
-"""Why a random search beats a grid: the two side by side, on the same space.
+"""``python -m tuning.grid_lesson GRID RANDOM``: why a random search beats a grid.
+
+    python -m tuning.search house_prices --priority 2 --tuner grid --trials 32 --run grid
+    python -m tuning.search house_prices --priority 2 --trials 32 --run random
+    python -m tuning.grid_lesson runs/tuning/house_prices/grid runs/tuning/house_prices/random
+
+The two searches side by side, in ``grid_lesson.md`` of the first one's folder.
 
 After J. Bergstra and Y. Bengio, "Random Search for Hyper-Parameter Optimization", 2012,
 https://www.jmlr.org/papers/v13/bergstra12a.html, figure 1: of many hyperparameters few matter, and
@@ -8,7 +14,10 @@ matters in n^d trials; as many random trials try n^d values of it.
 
 from __future__ import annotations
 
+import argparse
+import functools
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +25,10 @@ import numpy as np
 from pipelines.diagnosis.findings import Section, document, save_picture, table
 from pipelines.engine.application import UserError
 from pipelines.engine.bootstrap import digits
+from pipelines.engine.cli import run_command
 from pipelines.engine.run import write_text
-from tuning.axes import Axis, ScoreAxis
+from tuning.axes import Axis, ScoreAxis, in_lines
+from tuning.folder import Folder
 from tuning.progress import best_so_far, expected_best, finished, scored, trials_to_reach
 from tuning.trials import Search
 
@@ -125,7 +136,9 @@ def draw_values(grid: Search, random: Search) -> Any:
             axes.vlines(places, 0, heights, color=colour, alpha=0.6, linewidth=1.2)
             axes.set_xticks(*axis.ticks(), fontsize=7)
             axes.set(xlim=(-0.05, 1.05), ylim=(0, 1.05), yticks=[])
-        pair[0].set_ylabel(axis.title, rotation=0, ha="right", va="center", fontsize=9)
+        pair[0].set_ylabel(
+            in_lines(dimension.name), rotation=0, ha="right", va="center", fontsize=9
+        )
     rows[0][0].set_title(f"grid, {len(finished(grid))} trials", fontsize=10)
     rows[0][1].set_title(f"random, {len(finished(random))} trials", fontsize=10)
     return canvas
@@ -152,9 +165,31 @@ def draw_progress(grid: Search, random: Search) -> Any:
     return canvas
 
 
+def run(arguments: Sequence[str]) -> None:
+    """Does what the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tuning.grid_lesson",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("grid", metavar="GRID", help="folder of a search over a grid")
+    parser.add_argument("random", metavar="RANDOM", help="folder of a random search")
+    options = parser.parse_args(arguments)
+    grid, random = Folder(options.grid).search(), Folder(options.random).search()
+    write(grid, random, pathlib.Path(options.grid))
+    print(verdict(grid, random))
+    print(f"lesson: {options.grid}/grid_lesson.md")
+
+
 def _score_axis(grid: Search, random: Search) -> ScoreAxis:
     """One axis for the scores of both."""
     scores = [t.score for search in (grid, random) for t in search.trials if scored(t)]
     axis = ScoreAxis.of(grid, scores)
     assert axis is not None  # both have a score
     return axis
+
+
+main = functools.partial(run_command, run)
+
+if __name__ == "__main__":
+    main()

@@ -31,39 +31,44 @@ def write_hparams(search: Search, folder: pathlib.Path, began: float) -> None:
             api.hparams_config(hparams=options, metrics=[api.Metric(name) for name in names])
         for trial in search.trials:
             with tf.summary.create_file_writer(str(beside / f"{trial.number:04d}")).as_default():
-                _write(trial, search.objective, began)
+                _write(trial, search, began)
 
 
 def _hyperparameter(dimension: Dimension) -> Any:
     from tensorboard.plugins.hparams import api
 
     if dimension.scale == "choice":
-        return api.HParam(dimension.name, api.Discrete([_plain(v) for v in dimension.choices]))
-    if dimension.scale == "integer":
-        return api.HParam(dimension.name, api.IntInterval(int(dimension.low), int(dimension.high)))
-    return api.HParam(dimension.name, api.RealInterval(dimension.low, dimension.high))
+        domain = api.Discrete([_told(dimension, value) for value in dimension.choices])
+    elif dimension.scale == "integer":
+        domain = api.IntInterval(int(dimension.low), int(dimension.high))
+    else:
+        domain = api.RealInterval(float(dimension.low), float(dimension.high))
+    return api.HParam(dimension.name, domain)
 
 
-def _write(trial: Trial, objective: str, began: float) -> None:
+def _told(dimension: Dimension, value: Any) -> Any:
+    """A value as the page takes it: choices of several types, or of others, become text."""
+    kinds = {type(choice) for choice in dimension.choices}
+    return value if len(kinds) < 2 and kinds <= {bool, int, float, str} else str(value)
+
+
+def _write(trial: Trial, search: Search, began: float) -> None:
     """The session of one trial: its settings, its curve, its measures and how it ended."""
     from tensorboard.plugins.hparams import api, api_pb2, summary
 
-    settings = {name: _plain(value) for name, value in trial.hyperparameters.items()}
+    settings = {
+        dimension.name: _told(dimension, trial.hyperparameters[dimension.name])
+        for dimension in search.space
+        if dimension.name in trial.hyperparameters
+    }
     started = began + trial.began
     api.hparams(settings, trial_id=f"trial {trial.number}", start_time_secs=started)
     for epoch, value in enumerate(trial.curve, 1):
-        tf.summary.scalar(objective, value, step=epoch)
-    measures = dict(trial.measures)
-    if scored(trial):
-        measures[objective] = trial.score
-    for name, value in measures.items():
-        tf.summary.scalar(name, value, step=len(trial.curve))
+        tf.summary.scalar(f"epoch_{search.objective}", value, step=epoch)
+    score = {search.objective: trial.score} if scored(trial) else {}
+    for name, value in {**trial.measures, **score}.items():
+        tf.summary.scalar(name, value, step=0)
     if trial.status != "running":
         status = api_pb2.STATUS_SUCCESS if scored(trial) else api_pb2.STATUS_FAILURE
         end = summary.session_end_pb(status, started + trial.seconds)
         tf.summary.experimental.write_raw_pb(end.SerializeToString(), step=0)
-
-
-def _plain(value: Any) -> Any:
-    """What the page can show: numbers, truth values and text."""
-    return value if isinstance(value, (bool, int, float, str)) else str(value)

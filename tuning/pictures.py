@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from tuning.axes import ABSENT, Axis, ScoreAxis
+from tuning.axes import ABSENT, Axis, ScoreAxis, in_lines
 from tuning.importance import Importance
 from tuning.progress import best_so_far, failed, finished, scored
 from tuning.trials import Search, Trial
 
-BEST = 3  # trials that are told apart
+BEST = 3  # trials that are told apart, if there are three times as many
 SLICES = 12
 
 
@@ -47,11 +47,12 @@ DEFAULT = {"color": "tab:green", "linestyle": "--", "linewidth": 1.2}
 def kinds(search: Search) -> dict[str, list[Trial]]:
     """The trials that have ended, by how they are drawn; the best ones in their order."""
     ranked, ended = search.ranked(), finished(search)
+    best = max(1, min(BEST, len(ranked) // 3))
     return {
-        "completed": ranked[BEST:],
+        "completed": ranked[best:],
         "broken": [trial for trial in ended if scored(trial) and trial.broken],
         "failed": [trial for trial in ended if failed(trial)],
-        "best": ranked[:BEST],
+        "best": ranked[:best],
     }
 
 
@@ -85,9 +86,8 @@ def parallel_coordinates(search: Search) -> Any:
     ):
         axes.text(last + 0.06, height, label, va="center", color="tab:orange", weight="bold")
     axes.set_yticks([])
-    axes.set_xticks(
-        range(last + 1), [*(axis.title for axis in axes_of), search.objective], fontsize=9
-    )
+    names = [*(axis.dimension.name for axis in axes_of), search.objective]
+    axes.set_xticks(range(last + 1), map(in_lines, names), fontsize=9)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.set(xlim=(-0.35, last + 0.45), ylim=(ABSENT - 0.05 if below else -0.05, 1.05))
@@ -134,7 +134,7 @@ def slices(search: Search, names: Sequence[str]) -> Any:
         axes.set_xlim(min(positions[0], 0) - 0.06, 1.06)
         axes.set_title(axis.dimension.name, fontsize=10)
         score.apply(axes)
-        axes.set_ylabel(score.label if number % across == 0 else "")
+        axes.set_ylabel(score.label if number % across == 0 else "", fontsize=8)
         _default(axes, search)
         for kind, trials in drawn.items():
             places = [axis.position(t.hyperparameters.get(axis.dimension.name)) for t in trials]

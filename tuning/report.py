@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import collections
-import itertools
+import math
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from pipelines.diagnosis.findings import Section, document, save_picture, table
 from pipelines.engine.bootstrap import digits
@@ -38,7 +37,7 @@ def write(search: Search, folder: pathlib.Path) -> None:
         sections.append(Section("Best trials", trials_table(search, ranked[:LISTED])))
     if any(map(scored, search.trials)):
         sections += _pictures(search, folder)
-    if any(trial.curve for trial in search.trials):
+    if any(math.isfinite(value) for trial in search.trials for value in trial.curve):
         save_picture(pictures.learning_curves(search), folder / "learning_curves.png")
         sections.append(
             _pictured("Learning curves", "learning_curves.png", _curves_caption(search))
@@ -124,7 +123,8 @@ def _against_default(search: Search) -> str:
 def trials_table(search: Search, trials: Sequence[Trial]) -> str:
     """A row a trial: score, hyperparameters and all that was measured."""
     options = [dimension.name for dimension in search.space]
-    measures = _names(trial.measures for trial in trials)
+    measures = dict.fromkeys(name for trial in trials for name in trial.measures)
+    measures.pop(search.objective, None)
     rounds = any(trial.round for trial in search.trials)
     broken = any(trial.broken for trial in trials)
     header = ["trial", *["round"] * rounds, search.objective, *["breaks"] * broken]
@@ -237,15 +237,11 @@ def _curves_caption(search: Search) -> str:
 def _clipped(search: Search) -> str:
     """How many trials are worse than a picture shows."""
     beyond = pictures.beyond_axis(search)
-    return f" {beyond} trials are worse than the axis shows, and put at its edge." if beyond else ""
+    return f" Worse than the axis shows, and put at its edge: {beyond}." if beyond else ""
 
 
 def _pictured(title: str, file: str, caption: str) -> Section:
     return Section(title, f"{caption}\n\n![{title}]({file})")
-
-
-def _names(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(itertools.chain.from_iterable(mappings)))
 
 
 def _score(trial: Trial) -> str:

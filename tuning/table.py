@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.markup import escape
 from rich.table import Table
 
 from pipelines.engine.bootstrap import digits
@@ -42,12 +43,12 @@ def live_table(search: Search) -> Table:
                 str(len(trial.curve) or ""),
                 f"{trial.seconds:.0f}",
                 *(
-                    spelled(trial.hyperparameters[dimension.name])
+                    escape(spelled(trial.hyperparameters[dimension.name]))
                     if dimension.name in trial.hyperparameters
                     else ""
                     for dimension in options
                 ),
-                _remark(search, trial, places.get(trial.number)),
+                escape(_remark(search, trial, places.get(trial.number))),
                 style=_style(trial, places.get(trial.number)),
             )
     return table

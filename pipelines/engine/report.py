@@ -74,13 +74,16 @@ def learning_curves(run: Run) -> list[Figure]:
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
             if key in history[0]:
                 axes.plot(epochs, [metrics[key] for metrics in history], label=label, marker=".")
+        for change in run.changes:
+            axes.axvline(change["epochs"], color="grey", linestyle=":")
         axes.set(xlabel="epoch", title=name.replace("_", " "))
         axes.legend() if f"val_{name}" in history[0] else None
     file = pathlib.Path(run.path, "learning_curves.png")
     canvas.savefig(file, dpi=110)
-    return [
-        Figure(file.name, "Learning curves", "Metrics after each epoch on training and validation.")
-    ]
+    caption = "Metrics after each epoch on training and validation."
+    if run.changes:
+        caption += " Dotted: where the learning rate was changed by hand."
+    return [Figure(file.name, "Learning curves", caption)]
 
 
 def _table(scores: dict[str, Any]) -> list[str]:

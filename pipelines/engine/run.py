@@ -5,6 +5,8 @@ environment.json   versions, backend, machine, git commit
 preprocessor/      what the preprocessor learned
 checkpoints/       last.npz (to resume), best.npz, and the last epochs where they are averaged
 metrics.jsonl      one line per epoch
+control.json       a wish for another learning rate, until training takes it (see by_hand.py)
+changes.jsonl      one line per learning rate that was so changed
 logs/              TensorBoard
 model.keras        the best model; only a finished run has it
 predictions/       one line per example of an evaluated split
@@ -87,6 +89,7 @@ class Run:
         self.preprocessor_folder = self.path / "preprocessor"
         self.last_checkpoint = self.path / "checkpoints" / "last.npz"
         self.best_checkpoint = self.path / "checkpoints" / "best.npz"
+        self.control_file = self.path / "control.json"
 
     def epoch_checkpoint(self, epoch: int) -> pathlib.Path:
         """Where the weights after an epoch, counted from 0, are kept as long as they are needed."""
@@ -180,13 +183,20 @@ class Run:
     @property
     def history(self) -> list[dict[str, float]]:
         """The metrics of every finished epoch."""
-        file = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return _read_lines(self.path / "metrics.jsonl")
 
     def write_history(self, history: list[dict[str, float]]) -> None:
         """Replaces ``metrics.jsonl``."""
-        lines = "".join(json.dumps(epoch) + "\n" for epoch in history)
-        write_text(self.path / "metrics.jsonl", lines)
+        _write_lines(self.path / "metrics.jsonl", history)
+
+    @property
+    def changes(self) -> list[dict[str, float]]:
+        """Changes of the learning rate by hand: steps and epochs done, the rate before and then."""
+        return _read_lines(self.path / "changes.jsonl")
+
+    def write_changes(self, changes: list[dict[str, float]]) -> None:
+        """Replaces ``changes.jsonl``."""
+        _write_lines(self.path / "changes.jsonl", changes)
 
     @property
     def scores(self) -> dict[str, dict[str, Any]]:
@@ -213,6 +223,14 @@ class Run:
             )
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         return {row["id"]: row for row in rows}
+
+
+def _read_lines(file: pathlib.Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def _write_lines(file: pathlib.Path, rows: list[dict[str, float]]) -> None:
+    write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:

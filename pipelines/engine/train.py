@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from pipelines.engine.application import Recipe, UserError
+from pipelines.engine.by_hand import ByHand
 from pipelines.engine.interrupt import StopOnInterrupt
 from pipelines.engine.kernels import regularize, warn_of_symmetry
 from pipelines.engine.lazy import tensorflow as tf
@@ -177,7 +178,7 @@ def fit(
                 validation_steps=data.validation_steps,
                 epochs=recipe.epochs,
                 initial_epoch=len(history),
-                callbacks=[*callbacks, recorder, interrupt],
+                callbacks=[*callbacks, ByHand(run), recorder, interrupt],
                 shuffle=False,  # the data's own order is a function of seed and epoch
                 verbose=1 if sys.stdout.isatty() else 2,
             )

@@ -267,7 +267,7 @@ def test_what_is_fixed_does_not_vary_nor_what_depends_on_something_else() -> Non
     options = ["--optimizer=sgd", "--learning_rate", "0.1", "--architecture=linear_regression"]
     names = {one.name for one in define({"application": "house_prices", "options": options}).space}
     assert names.isdisjoint({"learning_rate", "beta_1", "beta_2", "model.units"})
-    assert {"batch_size", "model.l2"} <= names
+    assert {"batch_size", "l2"} <= names
     only = define({"application": "house_prices", "priority": 1, "vary": ["optimizer=choice(sgd)"]})
     assert [one.name for one in only.space] == ["learning_rate", "optimizer"]
 

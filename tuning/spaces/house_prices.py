@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pipelines.engine.configuration import Configuration
-from tuning.dimensions import batch_size, betas, decay, learning_rate, weight_decay
-from tuning.scales import choice, integer, linear, log
+from tuning.dimensions import batch_size, betas, decay, l2, learning_rate, weight_decay
+from tuning.scales import choice, integer, linear
 from tuning.trials import Dimension
 
-# Not the loss, of which ``task.loss`` and ``model.l2`` change what it counts.
+# Not the loss, of which ``task.loss`` and ``l2`` change what it counts.
 OBJECTIVE = "val_root_mean_squared_error"
 
 
@@ -22,7 +22,7 @@ def space(configuration: Configuration) -> list[Dimension]:
         decay(),
         weight_decay(),
         linear("model.dropout", 0.0, 0.3, priority=4),
-        log("model.l2", 1e-7, 1e-2, priority=4),
+        l2(),
         choice("task.loss", "squared", "huber", priority=4),
         choice("preprocess.pieces", 0, 8, 16, 32, priority=4),
     ]

@@ -7,7 +7,7 @@ from tuning.dimensions import batch_size, betas, decay, learning_rate, weight_de
 from tuning.scales import choice, integer, linear
 from tuning.trials import Dimension
 
-# Which no dimension here changes: ``model.l2`` would add to it.
+# Which no dimension here changes: ``l2`` would add to it.
 OBJECTIVE = "val_loss"
 
 

@@ -202,8 +202,9 @@ def test_every_application_has_a_space(name) -> None:
     assert dimensions["learning_rate"].priority == 1
     assert objective_of(name) in measured_names(configuration)
     unknown = set(dimensions)
-    for architecture in application.architectures:
-        space = space_of(parse(application, [f"--architecture={architecture}"])[0])
+    choices = [f"--architecture={name}" for name in application.architectures]
+    for option in ("--optimizer=momentum", *choices):
+        space = space_of(parse(application, [option])[0])
         unknown -= {one.name for one in space}
         if not unknown:
             break

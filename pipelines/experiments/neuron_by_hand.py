@@ -138,10 +138,11 @@ def both_gradients(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray,
     import tensorflow as tf
 
     from models.fully_connected import perceptron
+    from pipelines.engine.kernels import regularize
 
     network = Network((30, 8, 2), seed, activation="tanh", l2=0.01, batch_normalization=True)
-    options = {"activation": "tanh", "l2": 0.01, "batch_normalization": "before"}
-    model = perceptron(30, 2, (8,), **options)
+    model = perceptron(30, 2, (8,), activation="tanh", batch_normalization="before")
+    regularize(model, l1=0.0, l2=network.l2 * 2 * len(x), examples=len(x))
     for variable, value in zip(model.trainable_variables, network.parameters, strict=True):
         variable.assign(value)
     with tf.GradientTape() as tape:

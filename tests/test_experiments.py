@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from pipelines.engine.application import UserError, application_names, load_application
+from pipelines.engine.configuration import parse
 from pipelines.experiments import __main__ as experiments
 from pipelines.experiments.laboratory.experiment import (
     Claim,
@@ -24,6 +26,11 @@ from pipelines.experiments.laboratory.network import Network, cross_entropy, squ
 
 ROOT = pathlib.Path(__file__).parents[1]
 CURRICULUM = (ROOT / "docs" / "curriculum.md").read_text()
+OPTIONED = (
+    "tabular_classification",
+    "image_classification",
+    "machine_translation",
+)  # by options alone
 LONG = {"end_to_end", "regularization"}  # as long as all others together
 BY_LENGTH = [
     pytest.param(name, marks=pytest.mark.slow) if name in LONG else name
@@ -115,3 +122,27 @@ def test_the_curriculum_names_modules_that_exist() -> None:
 def test_every_experiment_is_in_the_curriculum() -> None:
     named = set(re.findall(r"python -m pipelines\.experiments ([a-z]\w+)", CURRICULUM))
     assert named == set(experiment_names())
+
+
+def test_the_curriculum_names_options_that_exist() -> None:
+    refused = []
+    for text in quoted():
+        name, _, options = text.removeprefix("python -m pipelines.").partition(" ")
+        if text.startswith("--"):
+            names, options = OPTIONED, text
+        elif name in application_names() and not {"--help", "RUN"} & set(options.split()):
+            names = [name]
+        else:
+            continue
+        if not any(accepts(name, options.split()) for name in names):
+            refused.append(text)
+    assert refused == []
+
+
+def accepts(name: str, options: list[str]) -> bool:
+    """Whether an application has these options and values."""
+    try:
+        parse(load_application(name), options)
+    except UserError:
+        return False
+    return True

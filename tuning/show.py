@@ -65,9 +65,7 @@ class Show:
         search = self.folder.search()
         write(search, self.folder.path)
         write_hparams(search, self.folder.path / "hparams", self.folder.began)
-        self.console.print(
-            f"report: {self.folder.path / 'report.md'}", markup=False, soft_wrap=True
-        )
+        print(f"report: {self.folder.path / 'report.md'}")
 
     def _ended(self, search: Search) -> set[int]:
         return {trial.number for trial in search.trials if trial.status != "running"}

@@ -12,7 +12,7 @@ OBJECTIVE = "val_macro_f1"
 
 def space(configuration: Configuration) -> list[Dimension]:
     """Of either architecture; activations that are kept on the disk cannot be augmented."""
-    names = ("none", "crop_flip", "basic", "cutout", "randaugment")
+    names = ("none", "crop", "crop_flip", "crop_flip_light", "affine")
     augmented = configuration.transfer != "cached"
     return [
         learning_rate(1e-4, 1e-1),

@@ -112,19 +112,20 @@ class TablePreprocessor(Preprocessor):
         known = {name: values for name, values in categories.items() if len(values) > 1}
         if not (numbers or dates or known):
             raise UserError("no column tells anything of what is to be predicted")
-        values = [columns[name] for name in numbers]
+        parts = [columns[name] for name in numbers]
         for name in dates:
             counts = list(told[name].values())
-            values += [np.repeat(part, counts) for part in _date(tf.constant(list(told[name])))]
+            parts += [np.repeat(part, counts) for part in _date(tf.constant(list(told[name])))]
+        values = np.stack(parts, axis=1) if parts else np.zeros((1, 0), np.float32)
         return {
             "numbers": numbers,
             "dates": dates,
             "categories": known,
             "ignored": [name for name in categories if name not in known],
-            "mean": [float(np.nanmean(column)) for column in values],
-            "deviation": [float(np.nanstd(column)) or 1.0 for column in values],
-            "missing": [bool(np.isnan(column).any()) for column in values],
-            "quantiles": [self._quantiles(column) for column in values],
+            "mean": np.nanmean(values, axis=0).tolist(),
+            "deviation": [float(d) or 1.0 for d in np.nanstd(values, axis=0)],
+            "missing": np.isnan(values).any(axis=0).tolist(),
+            "quantiles": [self._quantiles(column) for column in values.T],
         }
 
     def _holds_dates(self, name: str, counts: collections.Counter) -> bool:

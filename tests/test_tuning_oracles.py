@@ -74,7 +74,6 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tuner, tmp_path)
         assert values == trial.hyperparameters.values
 
 
-@pytest.mark.slow
 def test_bayesian_search_goes_by_its_model_after_a_random_beginning(tmp_path) -> None:
     values = {}
     for tuner in ("random", "bayesian"):

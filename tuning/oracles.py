@@ -12,10 +12,12 @@ import json
 import math
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras_tuner as kt
+from sklearn.exceptions import ConvergenceWarning
 
 from pipelines.engine.application import UserError
 from pipelines.engine.run import write_text
@@ -123,6 +125,12 @@ class HyperbandOracle(Durable, kt.oracles.HyperbandOracle):
 
 class BayesianOracle(Durable, kt.oracles.BayesianOptimizationOracle):
     """The setting of which a Gaussian process expects most, after some at random."""
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """As keras-tuner's, without scikit-learn's warnings of a length scale at its bound."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return super().populate_space(trial_id)
 
 
 class Grid(kt.Oracle):

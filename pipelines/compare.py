@@ -5,7 +5,7 @@ percentile bootstrap over the examples that all runs have answered; for a differ
 of both runs are drawn together (paired).
 
 With --optimize FIGURE the best run is named, with --limit among those that are good enough:
---optimize accuracy --limit 'milliseconds<=10' --limit 'megabytes<=10'. Besides the figures of
+--optimize accuracy --limit 'latency_ms<=10' --limit 'megabytes<=10'. Besides the figures of
 evaluation there are what a run costs (``pipelines/diagnosis/costs.py``). Since whoever chooses by a
 set is flattered by it, the choice is made by the validation split unless --split says otherwise.
 """

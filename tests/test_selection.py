@@ -61,7 +61,7 @@ def test_limits(text, value, holds) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "x=1", "x<=", "<=1", "x<=fast", "x<=nan", "x<=1<=2"])
 def test_what_is_no_limit_is_refused(text) -> None:
-    with pytest.raises(UserError, match="is no limit; write one like milliseconds<=10"):
+    with pytest.raises(UserError, match="is no limit; write one like 'latency_ms<=10'"):
         Limit.parse(text)
 
 
@@ -76,7 +76,7 @@ def test_compare_names_the_run_to_take(smoke_run, command, tmp_path) -> None:
     unknown = command(compare.main, run, "--optimize=accuracy")
     assert f"python -m pipelines.evaluate {run} --split validation" in unknown.err
     assert command(evaluate.main, run, "--split=validation").status == 0
-    limits = ["--limit=megabytes<=100", "--limit=milliseconds<=1e9", "--limit=training_seconds>0"]
+    limits = ["--limit=megabytes<=100", "--limit=latency_ms<=1e9", "--limit=training_seconds>0"]
     result = command(compare.main, run, "--optimize=accuracy", *limits)
     assert result.status == 0, result.err
     taken = f"Take {run}: accuracy [0-9.]+ .validation., the best of 1 that keep megabytes<=100, "

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import operator
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from pipelines.diagnosis.selection import Limit
 from pipelines.engine.application import Application, Recipe, UserError, choose, load_application
 from pipelines.engine.assembly import assemble
 from pipelines.engine.configuration import Configuration, parse
 from tuning.trials import Dimension
 
 Tuner = Literal["random", "hyperband", "bayesian", "grid"]
-COMPARISONS = {"<=": operator.le, ">=": operator.ge}
 LATENCY, PARAMETERS = "latency_ms", "parameters"
 # What may grow when a search is resumed.
 GROWING = ("trials", "default")
@@ -64,7 +62,7 @@ class Definition:
             if getattr(self, name) < bound:
                 raise UserError(f"--{name} must be at least {bound}, not {getattr(self, name)}")
         for text in self.limits:
-            parse_limit(text)
+            Limit.parse(text)
         if self.tuner == "hyperband" and "epochs" in {one.name for one in self.space}:
             raise UserError("hyperband itself varies the epochs: leave --vary epochs out")
         if self.refine and self.tuner != "random":
@@ -166,30 +164,4 @@ def check_measures(definition: Definition, configuration: Configuration) -> None
     names = measured_names(configuration)
     choose("--objective", definition.objective, names)
     for text in definition.limits:
-        choose("measure in --limit", parse_limit(text)[0], [LATENCY, PARAMETERS, *names])
-
-
-def parse_limit(text: str) -> tuple[str, str, float]:
-    """``latency_ms<=10`` as the measure, the comparison and the bound.
-
-    Raises:
-        UserError: for anything else.
-    """
-    form = re.fullmatch(r"\s*(\w+)\s*(<=|>=)\s*(\S+)\s*", text)
-    try:
-        name, comparison, bound = form.groups()
-        return name, comparison, float(bound)
-    except (AttributeError, ValueError):
-        raise UserError(
-            f"--limit {text} is no limit; write for instance 'latency_ms<=10' (with the quotes)"
-        ) from None
-
-
-def broken_limits(limits: Sequence[str], measures: Mapping[str, float]) -> tuple[str, ...]:
-    """The limits that these measures do not keep."""
-    broken = []
-    for text in limits:
-        name, comparison, bound = parse_limit(text)
-        if not COMPARISONS[comparison](measures[name], bound):
-            broken.append(text)
-    return tuple(broken)
+        choose("measure in --limit", Limit.parse(text).name, [LATENCY, PARAMETERS, *names])

@@ -12,27 +12,24 @@ import json
 import math
 import shutil
 import statistics
-import time
 from typing import Any
 
 import keras
 import keras_tuner as kt
 
-from pipelines.engine.answers import open_run
-from pipelines.engine.application import DEFAULT_SIGNATURE, UserError
+from pipelines.diagnosis.costs import latency_ms
+from pipelines.diagnosis.selection import Limit
+from pipelines.engine.application import UserError
 from pipelines.engine.assembly import Assembly, assemble
 from pipelines.engine.cli import train_run
 from pipelines.engine.configuration import Command, Configuration
-from pipelines.engine.lazy import tensorflow as tf
 from pipelines.engine.run import Run, replacing
 from pipelines.engine.train import distribution_strategy, prepare_backend
-from tuning.definition import LATENCY, PARAMETERS, broken_limits, parse_limit
+from tuning.definition import LATENCY, PARAMETERS
 from tuning.folder import Folder
 from tuning.space import declare, options_of
 from tuning.stopping import MedianRule, StopAfter
 from tuning.trials import Trial
-
-WARM_UP, ANSWERS = 3, 21  # requests of one row
 
 
 class TunedApplication(kt.HyperModel):
@@ -124,15 +121,17 @@ class TunedApplication(kt.HyperModel):
         }
         score = statistics.fmean(scores)
         measures[PARAMETERS] = runs[0].load_model().count_params()
-        if any(parse_limit(text)[0] == LATENCY for text in self.definition.limits):
-            measures[LATENCY] = latency(runs[0])
+        limits = {text: Limit.parse(text) for text in self.definition.limits}
+        if LATENCY in [limit.name for limit in limits.values()]:
+            measures[LATENCY] = latency_ms(runs[0])
+        known = {**measures, objective: score}
         return dataclasses.replace(
             trial,
             status="completed",
             score=score,
             spread=statistics.stdev(scores) if len(scores) > 1 else None,
             measures=measures,
-            broken=broken_limits(self.definition.limits, {**measures, objective: score}),
+            broken=tuple(text for text, limit in limits.items() if not limit.holds(known)),
             curve=tuple(metrics[objective] for metrics in runs[0].history),
         )
 
@@ -141,6 +140,7 @@ def _data_options(configuration: Configuration) -> str:
     """What a fitted preprocessor depends on."""
     values = json.loads(configuration.to_json())
     names = ("dataset", "data_dir", "download", "strict", "source", "preprocess", "backbone")
+    names += tuple(field.name for field in dataclasses.fields(Partition))
     return json.dumps({name: values.get(name) for name in names})
 
 
@@ -151,23 +151,6 @@ def _best_epoch(history: list[dict[str, float]], objective: str, direction: str)
         raise UserError(f"{objective} was no number after any epoch")
     best = min if direction == "min" else max
     return best(known, key=lambda metrics: metrics[objective])
-
-
-def latency(run: Run) -> float:
-    """The median milliseconds of an answer to one row, as it is exported, once it is warm."""
-    opened = open_run(run.path)
-    answer = opened.functions()[DEFAULT_SIGNATURE]
-    inputs = {
-        name: tf.constant(value)
-        for name, value in opened.sample_inputs(1)[DEFAULT_SIGNATURE].items()
-    }
-    seconds = []
-    for _ in range(WARM_UP + ANSWERS):
-        began = time.perf_counter()
-        for value in answer(**inputs).values():
-            value.numpy()
-        seconds.append(time.perf_counter() - began)
-    return 1000 * statistics.median(seconds[WARM_UP:])
 
 
 @contextlib.contextmanager

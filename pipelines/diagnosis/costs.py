@@ -25,7 +25,7 @@ def training_seconds(run: Run) -> float:
     return sum(epoch["seconds"] for epoch in run.history)
 
 
-def milliseconds(run: Run) -> float:
+def latency_ms(run: Run) -> float:
     """The median time from one raw example to its answer, in this process, on this machine now."""
     from pipelines.engine.answers import open_run
 
@@ -45,5 +45,5 @@ def milliseconds(run: Run) -> float:
 COSTS: Mapping[str, Callable[[Run], float]] = {
     "megabytes": megabytes,
     "training_seconds": training_seconds,
-    "milliseconds": milliseconds,
+    "latency_ms": latency_ms,
 }

@@ -42,7 +42,7 @@ class Limit:
 
     @classmethod
     def parse(cls, text: str) -> Limit:
-        """Reads ``milliseconds<=10``; UserError for what is no limit."""
+        """Reads ``latency_ms<=10``; UserError for what is no limit."""
         found = re.fullmatch(r"\s*([\w.]+)\s*(<=|>=|<|>)\s*(\S+)\s*", text)
         try:
             name, comparison, bound = found.groups()
@@ -50,7 +50,7 @@ class Limit:
         except (AttributeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
-            raise UserError(f"{text!r} is no limit; write one like milliseconds<=10")
+            raise UserError(f"{text!r} is no limit; write one like 'latency_ms<=10' (with the quotes)")
         return cls(name, comparison, number)
 
     def __str__(self) -> str:

@@ -25,6 +25,7 @@ from pipelines.engine.cli import train_run
 from pipelines.engine.configuration import Command, Configuration
 from pipelines.engine.run import Run, replacing
 from pipelines.engine.train import distribution_strategy, prepare_backend
+from pipelines.sources.partition import Partition
 from tuning.definition import LATENCY, PARAMETERS
 from tuning.folder import Folder
 from tuning.space import declare, options_of
@@ -139,8 +140,8 @@ class TunedApplication(kt.HyperModel):
 def _data_options(configuration: Configuration) -> str:
     """What a fitted preprocessor depends on."""
     values = json.loads(configuration.to_json())
-    names = ("dataset", "data_dir", "download", "strict", "source", "preprocess", "backbone")
-    names += tuple(field.name for field in dataclasses.fields(Partition))
+    names = ["dataset", "data_dir", "download", "strict", "source", "preprocess", "backbone"]
+    names += [field.name for field in dataclasses.fields(Partition)]
     return json.dumps({name: values.get(name) for name in names})
 
 

@@ -50,7 +50,9 @@ class Limit:
         except (AttributeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
-            raise UserError(f"{text!r} is no limit; write one like 'latency_ms<=10' (with the quotes)")
+            raise UserError(
+                f"{text!r} is no limit; write one like 'latency_ms<=10' (with the quotes)"
+            )
         return cls(name, comparison, number)
 
     def __str__(self) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import keras
 from keras import layers
+from keras.config import floatx
 
 from models.layers.classifiers import classifier_builder
 
@@ -65,5 +66,5 @@ def separate_networks(
         network = shared_trunk(input_shape, 1, backbone=backbone, backbone_options=backbone_options)
         network.name = f"network_{number}"
         logits.append(network({"image": image}))
-    outputs = layers.Concatenate(dtype="float32", name="logits")(logits)
+    outputs = layers.Concatenate(dtype=floatx(), name="logits")(logits)
     return keras.Model({"image": image}, outputs, name="separate_networks")

@@ -14,7 +14,7 @@ The first shares one network among the tags, the second has a network of the sam
 so four times the weights. ``--model.backbone`` is any image classifier of the zoo.
 
 Measured on 1,000 test pictures (2026-11-26, an AMD EPYC with much other work): shared, a macro F1
-of 78.3 % [76.0, 80.4] with seed 0 and 74.0 % with seed 1, in 62 seconds of processor time; separate
+of 78.3 % [75.9, 80.4] with seed 0 and 74.0 % with seed 1, in 62 seconds of processor time; separate
 (seed 0) 83.0 % in 171 seconds, and 78.5 % where they have no more weights together than the shared
 one (``--model.backbone_options '{"maps": [8, 16, 32, 64]}'``). So after 20 epochs sharing gains
 nothing in the mean: it finds more of the pedestrians, the hardest (F1 56 % against 49 and 46 %),

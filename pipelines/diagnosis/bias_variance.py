@@ -25,13 +25,19 @@ REMEDIES: Mapping[str, Sequence[tuple[str, tuple[str, ...]]]] = {
         ("a larger or another network", ("--architecture", "--model.*")),
         ("longer training", ("--epochs",)),
         ("another learning rate or update rule", ("--learning_rate", "--schedule", "--optimizer")),
-        ("less regularization", ("--model.dropout", "--weight_decay", "--task.label_smoothing")),
+        (
+            "less regularization",
+            ("--l2", "--model.dropout", "--weight_decay", "--task.label_smoothing"),
+        ),
         ("less augmentation", ("--arrange.augment",)),
     ),
     "variance": (
         ("more training examples", ()),
         ("augmentation", ("--arrange.augment",)),
-        ("more regularization", ("--model.dropout", "--weight_decay", "--task.label_smoothing")),
+        (
+            "more regularization",
+            ("--l2", "--model.dropout", "--weight_decay", "--task.label_smoothing"),
+        ),
         ("stopping earlier", ("--patience",)),
         ("what another network has learned", ("--transfer",)),
         ("a smaller or another network", ("--architecture", "--model.*")),

@@ -62,8 +62,6 @@ def set_normalization_momentum(model: keras.Model, momentum: float) -> None:
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = momentum
-        elif isinstance(layer, keras.Model):
-            set_normalization_momentum(layer, momentum)
 
 
 def assemble(configuration: Configuration) -> Assembly:

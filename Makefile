@@ -30,7 +30,7 @@ demo: setup
 	@$(VENV)/bin/python -m serving.demo
 
 test: setup
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: setup
 	$(VENV)/bin/python -m pytest -m slow

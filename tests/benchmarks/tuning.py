@@ -1,0 +1,127 @@
+"""Searches: what a trial costs beside its training, what a second worker is worth, and a claim.
+
+The claim is the curriculum's: where only some of five hyperparameters matter, random search finds
+what is as good as the best of a grid of two values each, 32 trials, in half as many (J. Bergstra
+and Y. Bengio, "Random Search for Hyper-Parameter Optimization", 2012). Five searches of other seeds
+look for it among networks that read digits.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+
+from tests.benchmarks.comparison import Comparison
+from tuning.folder import Folder
+from tuning.trials import Trial
+
+ROOT = pathlib.Path(__file__).parents[2]
+ONE_THREAD = dict.fromkeys(
+    ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1"
+)
+
+# The grid has the midpoints of both halves of each scale.
+DIGITS = (
+    "image_classification",
+    *("--architecture", "convolutional_network", "--augment", "none", "--epochs", "4"),
+    *("--vary", "learning_rate=log(1e-4,1e-1)", "--vary", "batch_size=choice(32,128)"),
+    *("--vary", "model.dropout=linear(0,0.5)", "--vary", "weight_decay=log(1e-5,1e-2)"),
+    *("--vary", "epsilon=log(1e-8,1e-4)", "--priority", "1"),
+)
+CELLS = 2**5
+
+
+def measure(quick: bool) -> list[Comparison]:
+    with tempfile.TemporaryDirectory() as folder:
+        base = pathlib.Path(folder)
+        return [overhead(base, quick), two_workers(base, quick), *random_and_grid(base, quick)]
+
+
+def overhead(base: pathlib.Path, quick: bool) -> Comparison:
+    """Seconds of a trial that are no epoch's; the first epoch's include tracing."""
+    options = ("house_prices", "--priority", "2", "--epochs", "5")
+    found = search(base / "overhead", *options, "--trials", "3" if quick else "13")
+    return Comparison(
+        name="a trial beyond its epochs, after the first",
+        unit="s",
+        ours=tuple(trial.seconds - training_seconds(found, trial) for trial in trials(found)[1:]),
+        target=1.0,
+    )
+
+
+def training_seconds(found: Folder, trial: Trial) -> float:
+    return sum(epoch["seconds"] for epoch in found.run(trial.number).history)
+
+
+def two_workers(base: pathlib.Path, quick: bool) -> Comparison:
+    """Trials an hour of two workers and of one, each of a single thread."""
+    options = ("--trials", "2" if quick else "12")
+    rates = []
+    for pair in range(1 if quick else 3):
+        found = [
+            search(
+                base / f"workers-{pair}-{n}", *DIGITS, *options, "--workers", str(n), **ONE_THREAD
+            )
+            for n in (2, 1)
+        ]
+        rates.append([trials_an_hour(trials(one)) for one in found])
+    two, one = zip(*rates, strict=True)
+    return Comparison(
+        name="two workers against one",
+        unit="trials/h",
+        ours=two,
+        peer=one,
+        better="higher",
+        target=1.6,
+    )
+
+
+def trials_an_hour(ended: Sequence[Trial]) -> float:
+    """From the beginning of the first trial to the end of the last."""
+    began = min(trial.began for trial in ended)
+    return 3600 * len(ended) / (max(trial.began + trial.seconds for trial in ended) - began)
+
+
+def random_and_grid(base: pathlib.Path, quick: bool) -> list[Comparison]:
+    """How many trials random search takes to be as good as the best of the grid."""
+    seeds = range(1 if quick else 5)
+    grid = search(base / "grid", *DIGITS, "--tuner", "grid", "--trials", str(CELLS))
+    best = max(trial.score for trial in trials(grid))
+    needed = []
+    for seed in seeds:
+        found = search(
+            base / f"random-{seed}", *DIGITS, "--trials", str(CELLS), "--seed", str(seed)
+        )
+        scores = [trial.score for trial in trials(found)]
+        good = [place for place, score in enumerate(scores, 1) if score >= best]
+        needed.append(good[0] if good else CELLS + 1)
+    return [
+        Comparison(
+            name=f"trials of random search, up to the best dev accuracy of the grid ({best:.4f})",
+            unit="trials",
+            ours=tuple(map(float, needed)),
+            target=CELLS / 2,
+        )
+    ]
+
+
+def search(path: pathlib.Path, *options: str, **environment: str) -> Folder:
+    """Runs ``python -m tuning.search`` to its end; its folder is ``path/application/run``."""
+    subprocess.run(
+        [sys.executable, "-m", "tuning.search", *options, "--run", "s", "--runs_dir", str(path)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    return Folder(path / options[0] / "s")
+
+
+def trials(found: Folder) -> list[Trial]:
+    """Those that were completed."""
+    return [trial for trial in found.search().trials if trial.status == "completed"]

@@ -46,8 +46,14 @@ class Durable:
 
     @kt.synchronized
     def create_trial(self, tuner_id: str) -> Any:
-        """As keras-tuner's, with the values alone: the space need not travel."""
+        """As keras-tuner's, with the values alone: the space need not travel.
+
+        Whoever asks is not sent away while others have trials, which may be left to it yet.
+        """
         trial = super().create_trial(tuner_id)
+        if trial.status == STOPPED["status"] and self.ongoing_trials:
+            trial.status = IDLE["status"]
+            self.tuner_ids.add(tuner_id)
         self.stopped |= trial.status == STOPPED["status"]
         values = trial.hyperparameters.values
         trial.hyperparameters = kt.HyperParameters()

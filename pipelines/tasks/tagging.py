@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from keras.config import floatx
 
 from pipelines.engine.bootstrap import SummedFigure
 from pipelines.preprocess.tags import MISSING
@@ -27,7 +28,7 @@ LETTERS = 20  # of a tag that fit above a picture
 
 @keras.saving.register_keras_serializable(package="zoo")
 class KnownCrossentropy(keras.losses.Loss):
-    """Binary cross-entropy of float32 logits [batch, tags], in nats a known label.
+    """Binary cross-entropy of logits [batch, tags], in nats a known label.
 
     Targets [batch, tags] are 1 (there), 0 (not there) or -1 (missing). The losses of a batch are
     such that their mean is that over all its known labels, whatever examples they belong to: one
@@ -38,8 +39,8 @@ class KnownCrossentropy(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
 
     def call(self, y_true, y_pred):
-        logits, truth = ops.cast(y_pred, "float32"), ops.cast(y_true, "float32")
-        known = ops.cast(ops.not_equal(truth, MISSING), "float32")
+        logits, truth = ops.cast(y_pred, floatx()), ops.cast(y_true, floatx())
+        known = ops.cast(ops.not_equal(truth, MISSING), floatx())
         # -log of the sigmoid, or of one less it, without overflow.
         losses = known * (ops.softplus(logits) - truth * logits)
         labels = ops.mean(ops.sum(known, axis=-1))

@@ -62,7 +62,8 @@ def direct(folder: Folder, oracle: Any, workers: int, look: Callable[[], Any]) -
     server, port = serve(oracle, "127.0.0.1:0")
     team = [Worker(folder, f"worker{number}", port, workers) for number in range(workers)]
     try:
-        while not all([worker.finished() for worker in team]):  # each is looked at every time
+        # Each is looked at every time: one that has died is started anew while others still run.
+        while [worker for worker in team if not worker.finished()]:
             look()
             time.sleep(PAUSE)
     finally:

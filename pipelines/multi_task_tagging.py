@@ -13,12 +13,12 @@ their 40 attributes.
 The first shares one network among the tags, the second has a network of the same size for each, and
 so four times the weights. ``--model.backbone`` is any image classifier of the zoo.
 
-Measured on 1,000 test pictures (2026-11-26, two shared cores of an AMD EPYC): shared, a macro F1 of
-87.1 % [85.5, 88.7] with seed 0 and 85.0 % with seed 1, in 68 seconds of training; separate
-networks that have no more weights together (``--model.backbone_options '{"maps": [8, 16, 32, 64]}'``)
-86.2 % [84.5, 87.8] and 84.9 % in 146. So sharing gains little here, in half the time. After 20 epochs
-the shared network had learned less (78.3 and 74.0 %) than they (78.5 %), and than networks that are
-each of its size (83.0 %), which were not trained for longer.
+Measured on 1,000 test pictures (2026-11-26, two shared cores of an AMD EPYC): shared, a macro F1
+of 87.1 % [85.5, 88.7] with seed 0 and 85.0 % with seed 1, in 68 seconds of training. Separate
+networks that have no more weights together (``--model.backbone_options '{"maps": [8, 16, 32,
+64]}'``): 86.2 % [84.5, 87.8] and 84.9 %, in 146. So sharing gains little here, but takes half the
+time. After 20 epochs it had learned less (78.3 and 74.0 %) than they (78.5 %), and than separate
+networks that are each of its size (83.0 %), which were not trained for longer.
 
 Served: ``image`` [batch] (JPEG, PNG, GIF or BMP bytes of any size) → ``tags`` and ``probabilities``
 [batch, tags], the most probable first; a tag is there if its probability is above one half.

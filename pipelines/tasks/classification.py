@@ -20,7 +20,7 @@ from pipelines.looking_inside.figures import draw_inside
 from pipelines.preprocess.table import TablePreprocessor
 from pipelines.tasks.column_importance import draw_importance
 from pipelines.tasks.contact_sheet import draw_contact_sheet
-from pipelines.tasks.examples import pictures, texts
+from pipelines.tasks.examples import draw_titled, pictures, texts
 from pipelines.tasks.task import Evaluation, Figure, Scores, Task
 
 WORST_MISTAKES = 20
@@ -226,25 +226,17 @@ def draw_confusion(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
 
 def draw_mistakes(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
     """Draws the pictures whose wrong label was given with the highest probability."""
-    from matplotlib.figure import Figure as Canvas
-
     truth, ranked = texts(evaluation.examples["label"]), texts(evaluation.answers["labels"])
     confidence = np.array(evaluation.answers["probabilities"])[:, 0]
     wrong = np.flatnonzero(evaluation.scores.errors)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:WORST_MISTAKES]
     pixels = pictures(evaluation, worst)
 
-    columns = min(5, len(worst))
-    rows = -(-len(worst) // columns)
-    canvas = Canvas(figsize=(2.2 * columns, 2.7 * rows), layout="constrained")
-    grid = canvas.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid:
-        axes.axis("off")
-    for axes, example, picture in zip(grid, worst, pixels, strict=False):
-        axes.imshow(np.squeeze(picture), cmap="gray", vmin=0, vmax=255)
-        title = f"{truth[example]}, not {ranked[example, 0]}\n{confidence[example]:.1%} sure"
-        axes.set_title(title, fontsize=9)
-    canvas.savefig(folder / "mistakes.png", dpi=110)
+    titles = [
+        f"{truth[example]}, not {ranked[example, 0]}\n{confidence[example]:.1%} sure"
+        for example in worst
+    ]
+    draw_titled(pixels, titles, folder / "mistakes.png")
     caption = (
         f"{len(worst)} of {len(wrong)} wrong answers in {evaluation.split}, the surest first, "
         "as the model sees them: the true label, the answer and its probability."

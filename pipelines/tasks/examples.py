@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,3 +39,19 @@ def pictures(evaluation: Evaluation, rows: Sequence[int]) -> np.ndarray:
     batches = tf.data.Dataset.from_tensor_slices({"image": [encoded[name] for name in names]})
     pixels = batches.batch(READ_BATCH).map(evaluation.preprocessor.features)
     return np.concatenate([batch["image"] for batch in pixels.as_numpy_iterator()])
+
+
+def draw_titled(pixels: Sequence[np.ndarray], titles: Sequence[str], file: pathlib.Path) -> None:
+    """Draws pictures in rows of five, each under its title."""
+    from matplotlib.figure import Figure as Canvas
+
+    columns = min(5, len(pixels))
+    rows = -(-len(pixels) // columns)
+    canvas = Canvas(figsize=(2.2 * columns, 2.8 * rows), layout="constrained")
+    grid = canvas.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for axes, picture, title in zip(grid, pixels, titles, strict=False):
+        axes.imshow(np.squeeze(picture), cmap="gray", vmin=0, vmax=255)
+        axes.set_title(title, fontsize=9)
+    canvas.savefig(file, dpi=110)

@@ -17,7 +17,7 @@ from pipelines.engine.bootstrap import SummedFigure
 from pipelines.preprocess.tags import MISSING
 from pipelines.tasks.classification import mean_over_members
 from pipelines.tasks.contact_sheet import draw_contact_sheet
-from pipelines.tasks.examples import pictures, texts
+from pipelines.tasks.examples import draw_titled, pictures, texts
 from pipelines.tasks.task import Evaluation, Figure, Scores, Task
 
 THERE = 0.5  # a tag with a larger probability is answered to be there
@@ -230,8 +230,6 @@ def draw_tags(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
 
 def draw_mistakes(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
     """Draws the pictures in which the surest answers are wrong."""
-    from matplotlib.figure import Figure as Canvas
-
     labels = Labels.of(evaluation.answers, evaluation.examples)
     wrong = (labels.answered != labels.truth) & labels.known
     sure = np.where(wrong, np.abs(labels.probabilities - THERE), 0)
@@ -239,18 +237,12 @@ def draw_mistakes(evaluation: Evaluation, folder: pathlib.Path) -> Figure:
     worst = examples[np.argsort(-sure[examples].max(axis=1), kind="stable")][:WORST_MISTAKES]
     pixels = pictures(evaluation, worst)
 
-    columns = min(5, len(worst))
-    rows = -(-len(worst) // columns)
-    canvas = Canvas(figsize=(2.2 * columns, 2.9 * rows), layout="constrained")
-    grid = canvas.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid:
-        axes.axis("off")
-    for axes, example, picture in zip(grid, worst, pixels, strict=False):
-        axes.imshow(np.squeeze(picture), cmap="gray", vmin=0, vmax=255)
+    titles = []
+    for example in worst:
         tags = np.argsort(-sure[example])[:SHOWN_TAGS]
         lines = [_mistake(labels, example, tag) for tag in tags if wrong[example, tag]]
-        axes.set_title("\n".join(lines), fontsize=8)
-    canvas.savefig(folder / "mistakes.png", dpi=110)
+        titles.append("\n".join(lines))
+    draw_titled(pixels, titles, folder / "mistakes.png")
     caption = (
         f"{len(worst)} of {len(examples)} pictures with a wrong tag in {evaluation.split}, the "
         "surest first, as the model sees them: what was missed, and what was seen that is not "

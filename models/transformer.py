@@ -118,7 +118,7 @@ class DecoderBlock(Block):
 
     attentions = ("self_attention", "cross_attention")
 
-    def call(self, vectors, read, mask, written=None, position=None, training=False):
+    def call(self, vectors, read, mask, written=None, position=None, places=None, training=False):
         """All positions at once, or the next one of several hypotheses.
 
         Args:
@@ -126,9 +126,10 @@ class DecoderBlock(Block):
                 hypotheses.
             read: keys and values of the source, of ``cross_attention``.
             mask: [B, S], false at the source's padding.
-            written: none; or the keys and values [B, R, heads, length, dim / heads] of the
-                positions before.
+            written: none; or the keys and values [B, heads, R, length, dim / heads] of what stood
+                in each of R places at the positions before.
             position: scalar, which position it is.
+            places: [B, R, length], where each hypothesis stood at each position, this one included.
             training: as everywhere in Keras.
 
         Returns:
@@ -137,18 +138,11 @@ class DecoderBlock(Block):
         """
 
         def look_back(vectors):
-            if written is None:
-                steps = ops.arange(ops.shape(vectors)[1])
-                keys_values = self.self_attention.keys_values(vectors)
-                return self.self_attention(vectors, *keys_values, steps <= steps[:, None])
-            vectors = vectors[:, :, None]
-            keys_values = tuple(
-                _with_next(old, position, new)
-                for old, new in zip(written, self.self_attention.keys_values(vectors), strict=True)
-            )
-            past = ops.arange(keys_values[0].shape[-2]) <= position
-            seen, _ = self.self_attention(vectors, *keys_values, past)
-            return seen[:, :, 0], keys_values
+            if written is not None:
+                return self.self_attention.look_back(vectors, written, position, places)
+            steps = ops.arange(ops.shape(vectors)[1])
+            keys_values = self.self_attention.keys_values(vectors)
+            return self.self_attention(vectors, *keys_values, steps <= steps[:, None])
 
         def look_at_source(vectors):
             return self.cross_attention(vectors, *read, mask[:, None, None])
@@ -157,16 +151,6 @@ class DecoderBlock(Block):
         vectors, weights = self._residual(self.norms[1], vectors, look_at_source, training)
         vectors = self._residual(self.norms[2], vectors, self._feed_forward, training)[0]
         return vectors, written, weights
-
-
-def _with_next(sequence, position, vectors):
-    """[B, R, heads, length, size] with [B, R, heads, 1, size] in place of one position's."""
-    length, size = sequence.shape[-2:]
-    flat = ops.reshape(sequence, (-1, length, size))
-    row = ops.arange(ops.shape(flat)[0], dtype="int32")
-    here = ops.stack([row, ops.zeros_like(row) + position], axis=1)
-    updated = ops.scatter_update(flat, here, ops.reshape(vectors, (-1, size)))
-    return ops.reshape(updated, ops.shape(sequence))
 
 
 class TransformerDecoder(RemadeModel):
@@ -234,15 +218,21 @@ class TransformerDecoder(RemadeModel):
             length: the largest number of tokens that will be decoded.
 
         Returns:
-            A dict of tensors. All under ``memory`` stays as it is from step to step; all else is
-            [B, R, ...] and belongs to the hypotheses.
+            A dict of tensors. ``memory`` is common to a source's hypotheses: what has been read,
+            and what has been written in each of R places. ``places`` [B, R, length] says where
+            each hypothesis stood at each position, -1 where it has not been yet: so hypotheses
+            move, but not what they have written.
         """
         read = tuple(block.cross_attention.keys_values(memory["values"]) for block in self.decoder)
-        shape = (ops.shape(memory["mask"])[0], rows, self.heads, length, self.dim // self.heads)
+        batch = ops.shape(memory["mask"])[0]
+        shape = (batch, self.heads, rows, length, self.dim // self.heads)
         written = tuple(
             tuple(ops.zeros(shape, self.compute_dtype) for _ in range(2)) for _ in self.decoder
         )
-        return {"memory": {"mask": memory["mask"], "read": read}, "written": written}
+        return {
+            "memory": {"mask": memory["mask"], "read": read, "written": written},
+            "places": ops.full((batch, rows, length), -1, "int32"),
+        }
 
     def step(self, tokens, position, state: dict):
         """Reads the previous tokens and predicts the next ones.
@@ -259,22 +249,24 @@ class TransformerDecoder(RemadeModel):
         """
         memory = state["memory"]
         vectors = self._embed(self.target_embedding, tokens, position)
+        rows, length = state["places"].shape[1:]
+        now = ops.equal(ops.arange(length, dtype="int32"), position)
+        places = ops.where(now, ops.arange(rows, dtype="int32")[:, None], state["places"])
         written, attention = [], []
-        for block, read, past in zip(self.decoder, memory["read"], state["written"], strict=True):
+        for block, read, past in zip(self.decoder, memory["read"], memory["written"], strict=True):
             vectors, past_and_present, weights = block(
-                vectors, read, memory["mask"], written=past, position=position
+                vectors, read, memory["mask"], written=past, position=position, places=places
             )
             written.append(past_and_present)
             attention.append(weights)
         aligned = ops.mean(attention[max(len(attention) - 2, 0)], axis=1)
         factors = self._factors(vectors)
-        batch, rows = ops.shape(tokens)
         logits = ops.cond(
-            batch * rows <= FEW_ROWS,
+            ops.shape(tokens)[0] * rows <= FEW_ROWS,
             lambda: _product_of_few(*factors),
             lambda: _product(*factors),
         )
-        return logits, {**state, "written": tuple(written)}, aligned
+        return logits, {"memory": {**memory, "written": tuple(written)}, "places": places}, aligned
 
     def _embed(self, embedding, tokens, positions):
         """[B, T] ids and positions that broadcast to them → [B, T, dim]."""

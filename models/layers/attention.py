@@ -97,29 +97,74 @@ class MultiHeadAttention(keras.layers.Layer):
             projection.build((None, self.dim))
 
     def keys_values(self, sequence) -> tuple:
-        """[..., S, dim] → keys and values [..., heads, S, dim / heads]."""
-        return self._split(self.key(sequence)), self._split(self.value(sequence))
+        """[..., S, dim] → keys [..., heads, dim / heads, S], as products with queries take them,
+        and values [..., heads, S, dim / heads]."""
+        keys, values = self._split(self.key(sequence)), self._split(self.value(sequence))
+        return ops.swapaxes(keys, -2, -1), values
 
     def call(self, queries, keys, values, mask):
         """Looks at the sequence once for each query.
 
         Args:
             queries: [..., Q, dim].
-            keys: [..., heads, S, dim / heads], from ``keys_values``.
-            values: like the keys.
+            keys: [..., heads, dim / heads, S], from ``keys_values``.
+            values: [..., heads, S, dim / heads], likewise.
             mask: bool that broadcasts to [..., heads, Q, S], false where a query must not look.
 
         Returns:
             [..., Q, dim], and the float32 weights [..., heads, Q, S], which add up to one.
         """
-        queries = self._split(self.query(queries))
-        products = ops.einsum("...qd,...sd->...qs", queries, keys)
-        products = ops.cast(products, floatx()) / (self.dim // self.heads) ** 0.5
+        products = self._scaled(ops.matmul(self._split(self.query(queries)), keys))
         weights = ops.softmax(ops.where(mask, products, MASKED))
-        seen = ops.einsum("...qs,...sd->...qd", ops.cast(weights, values.dtype), values)
+        return self._seen(weights, values), weights
+
+    def look_back(self, vectors, written, position, places):
+        """Each hypothesis looks at what it consists of, among what all of a source have written.
+
+        Args:
+            vectors: [B, R, dim], at this position.
+            written: keys and values [B, heads, R, T, dim / heads] of what stood in each of R places
+                at the positions before.
+            position: scalar, which position it is.
+            places: [B, R, T] int32, where each hypothesis stood at this and at each position
+                before; -1 after it.
+
+        Returns:
+            [B, R, dim], and ``written`` with this position's.
+        """
+        queries, *new = self._projected(vectors)
+        written = tuple(
+            _with_next(before, position, now) for before, now in zip(written, new, strict=True)
+        )
+        batch, heads, rows, length, size = ops.shape(written[0])
+        # Of what all have written, as one row of vectors, those of each hypothesis.
+        row = ops.reshape(ops.arange(batch * heads, dtype="int32"), (batch, heads, 1, 1))
+        own = (row * rows + ops.maximum(places, 0)[:, None]) * length
+        own = own + ops.arange(length, dtype="int32")
+        keys, values = (ops.take(ops.reshape(all, (-1, size)), own, axis=0) for all in written)
+        products = self._scaled(ops.matmul(keys, queries[..., None])[..., 0])
+        weights = ops.softmax(ops.where(places[:, None] >= 0, products, MASKED))
+        seen = ops.matmul(ops.cast(weights, values.dtype)[..., None, :], values)[..., 0, :]
+        return self.output_projection(self._joined(seen)), written
+
+    def _projected(self, vectors):
+        """[..., T, dim] → queries, keys and values [..., heads, T, dim / heads], by one product."""
+        kernels = [layer.kernel for layer in (self.query, self.key, self.value)]
+        joined = ops.cast(ops.concatenate(kernels, axis=1), vectors.dtype)
+        return [self._split(part) for part in ops.split(ops.matmul(vectors, joined), 3, axis=-1)]
+
+    def _scaled(self, products):
+        return ops.cast(products, floatx()) / (self.dim // self.heads) ** 0.5
+
+    def _seen(self, weights, values):
+        """Weights [..., heads, Q, S] and values → [..., Q, dim]."""
+        seen = ops.matmul(ops.cast(weights, values.dtype), values)
+        return self.output_projection(self._joined(seen))
+
+    def _joined(self, seen):
+        """[..., heads, Q, dim / heads] → [..., Q, dim]."""
         seen = ops.swapaxes(seen, -3, -2)
-        seen = ops.reshape(seen, (*ops.shape(seen)[:-2], self.dim))
-        return self.output_projection(seen), weights
+        return ops.reshape(seen, (*ops.shape(seen)[:-2], self.dim))
 
     def _split(self, vectors):
         """[..., T, dim] → [..., heads, T, dim / heads]."""
@@ -128,3 +173,13 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "dim": self.dim, "heads": self.heads}
+
+
+def _with_next(sequence, position, vectors):
+    """[B, heads, R, length, size] with [B, heads, R, size] in place of one position's."""
+    length, size = sequence.shape[-2:]
+    flat = ops.reshape(sequence, (-1, length, size))
+    row = ops.arange(ops.shape(flat)[0], dtype="int32")
+    here = ops.stack([row, ops.zeros_like(row) + position], axis=1)
+    updated = ops.scatter_update(flat, here, ops.reshape(vectors, (-1, size)))
+    return ops.reshape(updated, ops.shape(sequence))

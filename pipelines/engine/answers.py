@@ -79,7 +79,7 @@ class OpenRun:
         endpoint = self.application.endpoints[signature]
         respond = functools.partial(endpoint.respond, self.task, self.model)
         if jit_compile and endpoint.compiled is not None:
-            respond = compiled(respond, endpoint.compiled)
+            respond = compiled(respond, endpoint.compiled, self.model.variables)
 
         def answer(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             rows = tf.shape(next(iter(inputs.values())))[0]

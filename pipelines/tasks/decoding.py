@@ -20,8 +20,8 @@ A model is known by three methods alone:
 - ``encode(features) -> memory``: a dict of what it has read, batch first; its ``mask`` [B, S] is
   true at the S positions that attention may look at.
 - ``start(memory, rows, length) -> state``: before the first of at most ``length`` tokens, with
-  ``rows`` hypotheses of each source. ``state["memory"]`` stays as it is, and is not repeated for
-  each hypothesis; all other tensors are [B, rows, ...] and move with their hypotheses.
+  ``rows`` hypotheses of each source. ``state["memory"]`` is common to these, neither repeated nor
+  moved; all other tensors are [B, rows, ...] and move with their hypotheses.
 - ``step(tokens, position, state) -> logits, state, attention``: reads the previous tokens
   [B, rows] and gives the logits [B, rows, V] of the next, and [B, rows, S] attention.
 
@@ -163,8 +163,7 @@ class _Decoder:
     def __init__(self, model: keras.Model, memory: dict, search: Search, wishes: Wishes):
         self.model, self.search, self.mask = model, search, memory["mask"]
         self.batch, self.source_length = ops.shape(self.mask)
-        state = model.start(memory, search.beam_width, search.maximum_length)
-        self.state, self.memory = _without_memory(state), state["memory"]
+        self.state = model.start(memory, search.beam_width, search.maximum_length)
         self.exponent = self._column(wishes.length_penalty, search.length_penalty, "float32")
         self.width = self._limited(wishes.beam_width, search.beam_width)
         self.limit = self._limited(wishes.maximum_length, search.maximum_length)
@@ -228,9 +227,7 @@ class _Decoder:
 
     def _step(self, position, done, ended, alive: Alive, pool: Answers, history: History, state):
         """Writes one token of every hypothesis."""
-        logits, state, attention = self.model.step(
-            alive.tokens, position, {**state, "memory": self.memory}
-        )
+        logits, state, attention = self.model.step(alive.tokens, position, state)
         attention = ops.cast(attention, "float32")
         coverage = alive.coverage + attention if self.search.coverage_penalty else ()
         scores, parents, tokens = self._candidates(logits, alive.scores, position)
@@ -250,7 +247,8 @@ class _Decoder:
             parents=_replaced(history.parents, position, parents),
             attention=_replaced(history.attention, position, attention),
         )
-        state, coverage = self._follow((_without_memory(state), coverage), parents)
+        moving, coverage = self._follow((_without_memory(state), coverage), parents)
+        state = {"memory": state["memory"], **moving}
 
         # A row that is done at its maximum length keeps its hypotheses, to be cut.
         enough = ops.logical_and(ended >= self.width, self._behind(best, pool, position))

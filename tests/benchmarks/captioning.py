@@ -7,6 +7,7 @@ the same model on the picture and all that was written, anew for each token.
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import tempfile
 import time
@@ -91,7 +92,8 @@ def decoder(model: keras.Model) -> Captioner:
     """Ours, as a compiled export has it."""
     task = Captioning(maximum_length=LENGTH, beam_width=BEAM, answers=BEAM)
     endpoint = load_application(NAME).endpoints["serving_default"]
-    respond = compiled(lambda features: task.respond(model, features), endpoint.compiled)
+    respond = functools.partial(task.respond, model)
+    respond = compiled(respond, endpoint.compiled, model.variables)
     signature = {"image": tf.TensorSpec([None, SIDE, SIDE, 3])}
     function = tf.function(respond, input_signature=[signature], autograph=False)
 

@@ -150,7 +150,8 @@ def random_sources(batch: int, length: int) -> np.ndarray:
 def decoder(model: keras.Model, length: int) -> Decoder:
     """Ours, as a compiled export has it."""
     task = Translation(maximum_length=length, beam_width=BEAM, answers=BEAM)
-    respond = compiled(lambda features: task.respond(model, features), SOURCE_LENGTHS)
+    respond = functools.partial(task.respond, model)
+    respond = compiled(respond, SOURCE_LENGTHS, model.variables)
     signature = {"source": tf.TensorSpec([None, None], tf.int32)}
     function = tf.function(respond, input_signature=[signature], autograph=False)
 

@@ -24,14 +24,15 @@ from tests.search_records import (
     grid_search,
     random_search,
 )
-from tuning import grid_lesson, report
-from tuning.axes import ABSENT, Axis, ScoreAxis
+from tuning import grid_lesson
 from tuning.definition import Definition
 from tuning.folder import Folder
-from tuning.hparams import write_hparams
-from tuning.importance import UntoldError, importance
-from tuning.progress import best_so_far, expected_best, finished, trials_to_reach
-from tuning.table import live_table
+from tuning.report import document
+from tuning.report.axes import ABSENT, Axis, ScoreAxis
+from tuning.report.importance import UntoldError, importance
+from tuning.report.live_table import live_table
+from tuning.report.progress import best_so_far, expected_best, finished, trials_to_reach
+from tuning.report.tensorboard import write_hparams
 from tuning.trials import Dimension, Search, Trial
 
 CHOICES = (
@@ -112,7 +113,7 @@ CASES = {
 
 @pytest.mark.parametrize("search", CASES.values(), ids=CASES)
 def test_report_shows_all_its_pictures_and_no_others(search: Search, tmp_path) -> None:
-    report.write(search, tmp_path / "search")
+    document.write(search, tmp_path / "search")
     text = (tmp_path / "search" / "report.md").read_text()
     shown = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
     files = {file.name for file in (tmp_path / "search").iterdir()}
@@ -125,7 +126,7 @@ def test_report_shows_all_its_pictures_and_no_others(search: Search, tmp_path) -
 
 def test_report_tells_what_was_best_and_what_was_not(tmp_path) -> None:
     search = random_search(30)
-    report.write(search, tmp_path)
+    document.write(search, tmp_path)
     text = (tmp_path / "report.md").read_text()
     best = search.ranked()[0]
     assert f"**Best: trial {best.number}, val_loss {best.score:.4g} ± 0.01**" in text
@@ -142,8 +143,8 @@ def test_report_tells_what_was_best_and_what_was_not(tmp_path) -> None:
 def test_a_best_trial_at_the_edge_is_named() -> None:
     trial = Trial(number=1, hyperparameters={"learning_rate": 1.1e-4, "beta_1": 0.99}, score=1.0)
     search = random_search(0, space=(RATE, MOMENTUM), trials=[trial])
-    assert "Its learning_rate (0.00011) lies at the edge" in "".join(report.result(search))
-    assert "no trial is better" in "".join(report.result(search))
+    assert "Its learning_rate (0.00011) lies at the edge" in "".join(document.result(search))
+    assert "no trial is better" in "".join(document.result(search))
 
 
 def test_scores_that_are_no_numbers_are_never_best() -> None:

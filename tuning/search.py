@@ -35,7 +35,7 @@ from tuning.chief import direct, direct_elsewhere
 from tuning.definition import Definition
 from tuning.folder import Folder
 from tuning.oracles import FAILURES_IN_A_ROW, HyperbandOracle, oracle_of
-from tuning.show import Show
+from tuning.report.show import Show
 from tuning.space import objective_of, parse_dimension, space_of
 from tuning.tuner import Tuner, begun_oracle, is_chief
 

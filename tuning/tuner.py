@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import pathlib
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras_tuner as kt
@@ -14,9 +16,9 @@ from keras_tuner.engine.base_tuner import BaseTuner
 
 from pipelines.engine.application import UserError
 from tuning.folder import DEFAULT, Folder
+from tuning.hypermodel import TunedApplication
 from tuning.oracles import oracle_of
 from tuning.trials import Trial
-from tuning.tuned import TunedApplication, printing_to
 
 PAUSE = 0.2  # seconds between two questions of a worker whether there is something to do
 TUNER, ADDRESS, PORT = (f"KERASTUNER_{name}" for name in ("TUNER_ID", "ORACLE_IP", "ORACLE_PORT"))
@@ -96,7 +98,7 @@ class Tuner(BaseTuner):
         self.folder.write(record)
         began = time.perf_counter()
         try:
-            with printing_to(self.folder.log(number)):
+            with _printing_to(self.folder.log(number)):
                 ended = self._train(hyperparameters, record)
         except Exception as error:  # whatever it is, it is what came of the trial
             if isinstance(error.__context__, OSError):
@@ -159,3 +161,14 @@ def _reason(error: Exception) -> str:
     """One line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"[:500]
+
+
+@contextlib.contextmanager
+def _printing_to(file: pathlib.Path) -> Iterator[None]:
+    """Everything that Python prints goes to a file, at its end."""
+    with (
+        open(file, "a", encoding="utf-8", buffering=1) as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        yield

@@ -6,7 +6,6 @@ search's folder, so that one that was killed goes on from its last epoch.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -152,14 +151,3 @@ def _best_epoch(history: list[dict[str, float]], objective: str, direction: str)
         raise UserError(f"{objective} was no number after any epoch")
     best = min if direction == "min" else max
     return best(known, key=lambda metrics: metrics[objective])
-
-
-@contextlib.contextmanager
-def printing_to(file: Any):
-    """Everything that Python prints goes to a file, at its end."""
-    with (
-        open(file, "a", encoding="utf-8", buffering=1) as log,
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(log),
-    ):
-        yield

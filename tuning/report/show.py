@@ -11,9 +11,9 @@ from rich.live import Live
 
 from pipelines.engine.bootstrap import digits
 from tuning.folder import Folder
-from tuning.hparams import write_hparams
-from tuning.report import write
-from tuning.table import live_table
+from tuning.report.document import write
+from tuning.report.live_table import live_table
+from tuning.report.tensorboard import write_hparams
 from tuning.trials import Search, Trial
 
 REFRESHED = 1  # times a second

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from pipelines.diagnosis.findings import Section, document, save_picture, table
 from pipelines.engine.bootstrap import digits
 from pipelines.engine.run import write_text
-from tuning import pictures
-from tuning.axes import Axis, spelled
-from tuning.importance import Importance, UntoldError, importance
-from tuning.progress import finished, reason, scored
+from tuning.report import pictures
+from tuning.report.axes import Axis, spelled
+from tuning.report.importance import Importance, UntoldError, importance
+from tuning.report.progress import finished, reason, scored
 from tuning.trials import Search, Trial
 
 LISTED = 10  # trials of a table

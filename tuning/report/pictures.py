@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tuning.axes import ABSENT, Axis, ScoreAxis, in_lines
-from tuning.importance import Importance
-from tuning.progress import best_so_far, failed, finished, scored
+from tuning.report.axes import ABSENT, Axis, ScoreAxis, in_lines
+from tuning.report.importance import Importance
+from tuning.report.progress import best_so_far, failed, finished, scored
 from tuning.trials import Search, Trial
 
 BEST = 3  # trials that are told apart, if there are three times as many

@@ -6,8 +6,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.engine.bootstrap import digits
-from tuning.axes import spelled
-from tuning.progress import failed, reason, scored
+from tuning.report.axes import spelled
+from tuning.report.progress import failed, reason, scored
 from tuning.trials import Search, Trial
 
 BEST = 5

@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import statistics
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import keras_tuner as kt
@@ -23,10 +23,10 @@ from pipelines.engine.assembly import Assembly, assemble
 from pipelines.engine.cli import train_run
 from pipelines.engine.configuration import Command, Configuration
 from pipelines.engine.run import Run, replacing
-from pipelines.engine.train import distribution_strategy, prepare_backend
+from pipelines.engine.train import Recorder, distribution_strategy, prepare_backend
 from pipelines.sources.partition import Partition
 from tuning.definition import LATENCY, PARAMETERS
-from tuning.folder import Folder
+from tuning.folder import DEFAULT, Folder
 from tuning.space import declare, options_of
 from tuning.stopping import MedianRule, StopAfter
 from tuning.trials import Trial
@@ -59,47 +59,58 @@ class TunedApplication(kt.HyperModel):
         """Trains a configuration as often as is asked for, and measures what came of it.
 
         Hyperband's proposals are trained to a part of their epochs, from where another trial ended.
+        What the median rule finds hopeless in the first training gets no further ones.
 
         Args:
             hp: the proposal.
             model: its configuration.
             trial: what is known of it.
         """
-        past = hp.values.get("tuner/trial_id")
-        runs = [
-            self._train(
-                dataclasses.replace(
-                    model, recipe=dataclasses.replace(model.recipe, seed=model.recipe.seed + number)
-                ),
-                self.folder.run_name(trial.number, number),
-                past=self.folder.run(int(past) + 1, number) if past else None,
-                epochs=hp.values.get("tuner/epochs"),
-            )
-            for number in range(self.definition.executions)
-        ]
-        return self._measured(trial, runs)
+        past, epochs = hp.values.get("tuner/trial_id"), hp.values.get("tuner/epochs")
+        runs: list[Run] = []
+        for number in range(self.definition.trainings):
+            run = self._begun(trial.number, number, past)
+            if not run.finished or (epochs and len(run.history) < epochs):
+                configuration = self.definition.training(model, number)
+                self._train(configuration, run, self._endings(trial, number, run, epochs))
+            runs.append(run)
+            if self.definition.stop_hopeless and _fell_behind(run):
+                return self._measured(trial, runs, "stopped")
+        return self._measured(trial, runs, "completed")
 
-    def _train(
-        self, configuration: Configuration, name: str, past: Run | None, epochs: int | None
-    ) -> Run:
-        run = Run(self.folder.path.parent / name)
+    def _begun(self, trial: int, number: int, past: str | None) -> Run:
+        """The run of a training, there or not; where it goes on from another trial's, a copy."""
+        run = self.folder.run(trial, number)
         if past and not run.path.exists():
             with replacing(run.path) as beside:
-                shutil.copytree(past.path, beside)
-        if run.finished and (epochs is None or len(run.history) >= epochs):
-            return run
+                shutil.copytree(self.folder.run(int(past) + 1, number).path, beside)
+        return run
+
+    def _endings(
+        self, trial: Trial, number: int, run: Run, epochs: int | None
+    ) -> list[keras.callbacks.Callback]:
+        """What may end a training before the recipe does.
+
+        The median rule compares first trainings alone: another fold may be a harder one.
+        """
+        endings: list[keras.callbacks.Callback] = [] if epochs is None else [StopAfter(epochs)]
+        if self.definition.stop_hopeless and number == 0 and trial.number != DEFAULT:
+            endings.append(MedianRule(self.folder.search, run.history))
+        return endings
+
+    def _train(
+        self, configuration: Configuration, run: Run, endings: list[keras.callbacks.Callback]
+    ) -> None:
         keras.utils.clear_session()
         prepare_backend(configuration.recipe)
         assembly = self._assembled(configuration, run)
-        command = Command(run=name, runs_dir=str(self.folder.runs_dir), resume=run.path.exists())
-        callbacks: list[keras.callbacks.Callback] = []
-        if epochs is not None:
-            callbacks.append(StopAfter(epochs))
-        if self.definition.stop_hopeless:
-            callbacks.append(MedianRule(self.folder.search, run.history))
-        run = train_run(assembly, command, distribution_strategy(), callbacks)
+        command = Command(
+            run=str(run.path.relative_to(self.folder.path.parent)),
+            runs_dir=str(self.folder.runs_dir),
+            resume=run.path.exists(),
+        )
+        train_run(assembly, command, distribution_strategy(), endings)
         self.fitted.setdefault(_data_options(configuration), assembly.preprocessor)
-        return run
 
     def _assembled(self, configuration: Configuration, run: Run) -> Assembly:
         """The parts of a run; one whose preprocessor was fitted before is begun with that."""
@@ -110,7 +121,9 @@ class TunedApplication(kt.HyperModel):
         Run.create(run.path, configuration, fitted.save)
         return dataclasses.replace(assembly, preprocessor=fitted)
 
-    def _measured(self, trial: Trial, runs: list[Run]) -> Trial:
+    def _measured(
+        self, trial: Trial, runs: list[Run], status: Literal["completed", "stopped"]
+    ) -> Trial:
         objective, direction = self.definition.objective, self.definition.direction
         best = [_best_epoch(run.history, objective, direction) for run in runs]
         scores = [metrics[objective] for metrics in best]
@@ -127,13 +140,22 @@ class TunedApplication(kt.HyperModel):
         known = {**measures, objective: score}
         return dataclasses.replace(
             trial,
-            status="completed",
+            status=status,
             score=score,
             spread=statistics.stdev(scores) if len(scores) > 1 else None,
             measures=measures,
             broken=tuple(text for text, limit in limits.items() if not limit.holds(known)),
             curve=tuple(metrics[objective] for metrics in runs[0].history),
         )
+
+
+def _fell_behind(run: Run) -> bool:
+    """Whether the median rule ended a training: early, and not because patience did.
+
+    It is read off the run, so that whoever goes on with the trial comes to the same conclusion.
+    """
+    recipe, history = run.configuration.recipe, run.history
+    return len(history) < recipe.epochs and not Recorder(run, recipe, history).stops_early()
 
 
 def _data_options(configuration: Configuration) -> str:

@@ -86,7 +86,7 @@ class Tuner(BaseTuner):
 
     def _recorded(self, number: int, hyperparameters: kt.HyperParameters) -> Trial:
         known = self.folder.trial(number)
-        if known and known.status == "completed":  # but perhaps nobody lived to tell the oracle
+        if known and known.score is not None:  # but perhaps nobody lived to tell the oracle
             return known
         record = Trial(
             number=number,

@@ -94,6 +94,19 @@ def conditional() -> Search:
     return dataclasses.replace(search, trials=trials)
 
 
+def stopped() -> Search:
+    """A search whose trials with the best scores were ended after three epochs."""
+    search = random_search(12)
+    hopeless = {trial.number for trial in search.ranked()[:4]}
+    trials = [
+        dataclasses.replace(trial, status="stopped", curve=trial.curve[:3], spread=None)
+        if trial.number in hopeless
+        else trial
+        for trial in search.trials
+    ]
+    return dataclasses.replace(search, trials=trials)
+
+
 CASES = {
     "many": random_search(30),
     "one": random_search(1),
@@ -104,6 +117,7 @@ CASES = {
     "all break a limit": changed(random_search(5), broken=("latency_ms<=1",)),
     "categorical": categorical(),
     "conditional": conditional(),
+    "stopped": stopped(),
     "nothing to draw": changed(
         random_search(3, default=None), status="failed", score=None, curve=(math.nan,)
     ),
@@ -138,6 +152,21 @@ def test_report_tells_what_was_best_and_what_was_not(tmp_path) -> None:
     lost = [trial for trial in search.trials if trial.status == "failed"]
     numbers = ", ".join(str(trial.number) for trial in lost)
     assert f"| {len(lost)} | the loss became nan in epoch 4 | {numbers} | learning_rate 0.3" in text
+
+
+def test_what_was_stopped_early_is_told_and_never_best(tmp_path) -> None:
+    search, whole = stopped(), random_search(12)
+    assert search.ranked() == whole.ranked()[4:]
+    best = search.ranked()[0]
+    assert np.nanmin(best_so_far(search)) == best.score
+    document.write(search, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert ", 4 stopped early;" in text
+    assert f"**Best: trial {best.number}, " in text
+    assert "never best. Epochs (trials): 3 (4)." in text
+    assert "a triangle where one was stopped" in text
+    table = text.split("## Stopped early")[1].split("\n## ")[0]
+    assert f"\n| {whole.ranked()[0].number} | " in table
 
 
 def test_a_best_trial_at_the_edge_is_named() -> None:
@@ -290,6 +319,8 @@ def test_live_table_says_how_each_trial_stands() -> None:
     assert "failed: out of memory" in printed(CASES["failed"])
     assert "failed: val_loss is nan" in printed(CASES["nan"])
     assert "breaks latency_ms<=1" in printed(CASES["all break a limit"])
+    assert printed(stopped()).count("stopped: hopeless") == 4
+    assert "4 stopped early, " in printed(stopped())
     reason = "no [/path] and no shape [1, 2]"
     assert f"failed: {reason}" in printed(changed(CASES["failed"], reason=reason))
 

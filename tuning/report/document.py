@@ -63,7 +63,7 @@ def _counted(search: Search) -> str:
     counts = {
         "failed": len(kinds["failed"]),
         "broke a limit": len(kinds["broken"]),
-        "were stopped early": len(kinds["stopped"]),
+        "stopped early": len(kinds["stopped"]),
         "still run": len(search.trials) - len(ended),
     }
     told = "".join(f", {count} {what}" for what, count in counts.items() if count)

@@ -3,12 +3,16 @@
     python -m tuning.search house_prices --trials 30 --refine 2
     python -m tuning.search image_classification --trials 20 --workers 2 --epochs 10
     python -m tuning.search house_prices --tuner bayesian --limit 'latency_ms<=2' --model.depth 2
+    python -m tuning.search house_prices --folds 5 --stop_hopeless
     python -m tuning.search house_prices --run NAME --resume
 
 Every option of ``python -m pipelines.<application>`` may be given too, and is then the same in all
 trials. All else in ``tuning/spaces/<application>.py`` varies; ``--vary`` adds to it or sets other
 bounds, ``--priority 1`` leaves the learning rate alone, 2 what comes next to it, and so on. Trials
-are compared by a measure of the validation split; the test split is not touched.
+are compared by a measure of the validation split; the test split is not touched. With ``--folds K``
+each is trained K times instead, as ``python -m pipelines.cross_validate`` does it: scored on one
+part of the training and validation examples, trained on the others; what counts is the mean. With
+``--executions E`` all of that is done E times, with other seeds.
 
 With ``--workers`` trials run at the same time, in processes of their own. On several machines that
 share the folder of the search, ``KERASTUNER_TUNER_ID=chief`` with ``KERASTUNER_ORACLE_IP`` and
@@ -170,12 +174,12 @@ def _search(folder: Folder, workers: int) -> None:
                 direct(folder, begun_oracle(folder), workers, look=show)
             else:
                 Tuner(folder, ended=show).run()
+        show()
+        show.report()
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"continue with the same command and --run {folder.path.name} --resume"
         ) from None
-    show()
-    show.report()
     _conclude(folder)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import keras_tuner as kt
 from keras_tuner.engine.base_tuner import BaseTuner
+from keras_tuner.src import config
 
 from pipelines.engine.application import UserError
 from tuning.folder import DEFAULT, Folder
@@ -39,6 +40,7 @@ class Tuner(BaseTuner):
     def __init__(self, folder: Folder, ended: Callable[[], Any] = lambda: None) -> None:
         application = TunedApplication(folder)
         self.folder, self.definition, self.ended = folder, folder.definition, ended
+        config.DEBUG = False  # keras-tuner's printing of what each failed trial has in its log
         super().__init__(
             oracle=begun_oracle(folder),
             hypermodel=application,

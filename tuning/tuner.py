@@ -103,7 +103,7 @@ class Tuner(BaseTuner):
             with _printing_to(self.folder.log(number)):
                 ended = self._train(hyperparameters, record)
         except Exception as error:  # whatever it is, it is what came of the trial
-            if isinstance(error.__context__, OSError):
+            if isinstance(error, OSError) or isinstance(error.__context__, OSError):
                 raise kt.errors.FatalError(str(error)) from None
             reason, seconds = _reason(error), time.perf_counter() - began
             ended = dataclasses.replace(record, status="failed", reason=reason, seconds=seconds)

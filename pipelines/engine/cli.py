@@ -17,6 +17,7 @@ from pipelines.engine.application import Application, UserError
 from pipelines.engine.assembly import Assembly, assemble
 from pipelines.engine.bootstrap import digits
 from pipelines.engine.configuration import Command, Configuration, parse
+from pipelines.engine.interrupt import remembered_interrupts
 from pipelines.engine.prepared import read_prepared, write_prepared
 from pipelines.engine.run import Run
 from pipelines.engine.train import (
@@ -42,7 +43,8 @@ def run_command(
         arguments: the command line, by default the process's own.
     """
     try:
-        command(sys.argv[1:] if arguments is None else arguments)
+        with remembered_interrupts():
+            command(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

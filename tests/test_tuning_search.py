@@ -21,6 +21,7 @@ from pipelines.engine.assembly import assemble
 from pipelines.engine.bootstrap import digits
 from pipelines.engine.cli import train_run
 from pipelines.engine.configuration import Command, parse
+from pipelines.engine.data import Examples, raw_batches
 from pipelines.engine.run import Run
 from pipelines.engine.train import prepare_backend
 from pipelines.sources.partition import Partition
@@ -28,7 +29,7 @@ from tests.conftest import ROOT, run_python
 from tests.served_models import free_port
 from tuning import search
 from tuning.folder import DEATHS, Folder
-from tuning.hypermodel import TunedApplication
+from tuning.hypermodel import LastExamples, TunedApplication
 from tuning.trials import Trial
 
 APPLICATION = "house_prices"
@@ -95,11 +96,27 @@ def test_a_finished_search_goes_on_where_it_ended(searched, command) -> None:
     assert searched.search() == before
 
 
+def test_examples_are_read_anew_only_for_other_data() -> None:
+    assembly = assemble(parse(load_application(APPLICATION), ["--preprocess.pieces=4"])[0])
+    assembly.preprocessor.fit(raw_batches(assembly.source, "train"))
+    last = LastExamples()
+
+    def read(options: str) -> Examples:
+        return last.read(options, assembly.source, assembly.preprocessor, "validation")
+
+    first = read("some")
+    assert read("some") is first
+    other = read("others")
+    assert other is not first
+    assert other.count == first.count
+    assert read("some") is not first  # which was dropped
+
+
 @pytest.fixture(scope="module")
 def folded(tmp_path_factory) -> Folder:
     """A trial that is trained in every execution of every fold."""
     path = tmp_path_factory.mktemp("folds")
-    options = ("--trials=1", "--folds=2", "--executions=2", "--priority=1", *TINY)
+    options = ("--trials=1", "--folds=2", "--executions=2", "--priority=1", *TINY, "--epochs=1")
     search.main([APPLICATION, "--run=folded", f"--runs_dir={path}", *options])
     return Folder(path / APPLICATION / "folded")
 
@@ -294,7 +311,7 @@ def test_a_killed_fold_goes_on_from_its_last_epoch(tmp_path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interrupted_search_says_how_to_go_on(workers, tmp_path) -> None:
-    arguments = ("--trials=2", "--run=stopped", f"--runs_dir={tmp_path}", *LONG, "--epochs=60")
+    arguments = ("--trials=2", "--run=stopped", f"--runs_dir={tmp_path}", *LONG, "--epochs=30")
     arguments += (f"--workers={workers}",)
     folder = Folder(tmp_path / APPLICATION / "stopped")
     process = start(*arguments)

@@ -7,6 +7,7 @@ search's folder, so that one that was killed goes on from its last epoch.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import shutil
@@ -22,9 +23,12 @@ from pipelines.engine.application import UserError
 from pipelines.engine.assembly import Assembly, assemble
 from pipelines.engine.cli import train_run
 from pipelines.engine.configuration import Command, Configuration
+from pipelines.engine.data import Examples
 from pipelines.engine.run import Run, replacing
 from pipelines.engine.train import Recorder, distribution_strategy, prepare_backend
+from pipelines.preprocess.preprocessor import Preprocessor
 from pipelines.sources.partition import Partition
+from pipelines.sources.source import Source
 from tuning.definition import LATENCY, PARAMETERS
 from tuning.folder import DEFAULT, Folder
 from tuning.space import declare, options_of
@@ -43,6 +47,7 @@ class TunedApplication(kt.HyperModel):
         super().__init__()
         self.folder, self.definition = folder, folder.definition
         self.fitted: dict[str, Any] = {}
+        self.examples = LastExamples()
 
     def declare_hyperparameters(self, hp: kt.HyperParameters) -> None:
         declare(hp, self.definition.space)
@@ -109,8 +114,10 @@ class TunedApplication(kt.HyperModel):
             runs_dir=str(self.folder.runs_dir),
             resume=run.path.exists(),
         )
-        train_run(assembly, command, distribution_strategy(), endings)
-        self.fitted.setdefault(_data_options(configuration), assembly.preprocessor)
+        data = _data_options(configuration)
+        read = functools.partial(self.examples.read, data)
+        train_run(assembly, command, distribution_strategy(), endings, read=read)
+        self.fitted.setdefault(data, assembly.preprocessor)
 
     def _assembled(self, configuration: Configuration, run: Run) -> Assembly:
         """The parts of a run; one whose preprocessor was fitted before is begun with that."""
@@ -149,6 +156,31 @@ class TunedApplication(kt.HyperModel):
         )
 
 
+class LastExamples:
+    """The examples of the last training, which are not read again if the next one has the same.
+
+    Those of others are dropped, so that there is memory for the next ones.
+    """
+
+    def __init__(self) -> None:
+        self.options, self.splits = "", {}
+
+    def read(
+        self,
+        options: str,
+        source: Source,
+        preprocessor: Preprocessor,
+        split: str,
+        limit: int | None = None,
+    ) -> Examples:
+        """What ``Examples.read`` does, of data with these options."""
+        if options != self.options:
+            self.options, self.splits = options, {}
+        if split not in self.splits:
+            self.splits[split] = Examples.read(source, preprocessor, split, limit)
+        return self.splits[split]
+
+
 def _fell_behind(run: Run) -> bool:
     """Whether the median rule ended a training: early, and not because patience did.
 
@@ -159,7 +191,7 @@ def _fell_behind(run: Run) -> bool:
 
 
 def _data_options(configuration: Configuration) -> str:
-    """What a fitted preprocessor depends on."""
+    """What a fitted preprocessor depends on, and the features and targets that it makes."""
     values = json.loads(configuration.to_json())
     names = ["dataset", "data_dir", "download", "strict", "source", "preprocess", "backbone"]
     names += [field.name for field in dataclasses.fields(Partition)]

@@ -176,9 +176,9 @@ class LastExamples:
         """What ``Examples.read`` does, of data with these options."""
         if options != self.options:
             self.options, self.splits = options, {}
-        if split not in self.splits:
-            self.splits[split] = Examples.read(source, preprocessor, split, limit)
-        return self.splits[split]
+        if (split, limit) not in self.splits:
+            self.splits[split, limit] = Examples.read(source, preprocessor, split, limit)
+        return self.splits[split, limit]
 
 
 def _fell_behind(run: Run) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -19,6 +20,7 @@ from pipelines.engine.application import Recipe, UserError, load_application
 from pipelines.engine.assembly import assemble
 from pipelines.engine.cli import train_run
 from pipelines.engine.configuration import Command, Configuration, parse
+from pipelines.engine.interrupt import StopOnInterrupt, remembered_interrupts
 from pipelines.engine.optimizer import optimizer
 from pipelines.engine.run import Run, save_arrays
 from pipelines.engine.schedule import learning_rate
@@ -113,6 +115,21 @@ def test_disk_that_fills_up_during_training_leaves_a_resumable_run(tmp_path) -> 
     resumed = run_python(*common, "--run", "full", "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert len(run.history) == 2
+
+
+def test_lost_interrupt_ends_training_before_it_begins() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with remembered_interrupts():
+            with StopOnInterrupt():
+                pass  # nobody asked
+            with contextlib.suppress(KeyboardInterrupt):  # as where garbage is collected
+                signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                StopOnInterrupt().__enter__()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_interrupted_run_says_how_to_go_on(tmp_path) -> None:

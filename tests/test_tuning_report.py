@@ -24,14 +24,15 @@ from tests.search_records import (
     grid_search,
     random_search,
 )
-from tuning import grid_lesson, report
-from tuning.axes import ABSENT, Axis, ScoreAxis
+from tuning import grid_lesson
 from tuning.definition import Definition
 from tuning.folder import Folder
-from tuning.hparams import write_hparams
-from tuning.importance import UntoldError, importance
-from tuning.progress import best_so_far, expected_best, finished, trials_to_reach
-from tuning.table import live_table
+from tuning.report import document
+from tuning.report.axes import ABSENT, Axis, ScoreAxis
+from tuning.report.importance import UntoldError, importance
+from tuning.report.live_table import live_table
+from tuning.report.progress import best_so_far, expected_best, finished, trials_to_reach
+from tuning.report.tensorboard import write_hparams
 from tuning.trials import Dimension, Search, Trial
 
 CHOICES = (
@@ -93,6 +94,19 @@ def conditional() -> Search:
     return dataclasses.replace(search, trials=trials)
 
 
+def stopped() -> Search:
+    """A search whose trials with the best scores were ended after three epochs."""
+    search = random_search(12)
+    hopeless = {trial.number for trial in search.ranked()[:4]}
+    trials = [
+        dataclasses.replace(trial, status="stopped", curve=trial.curve[:3], spread=None)
+        if trial.number in hopeless
+        else trial
+        for trial in search.trials
+    ]
+    return dataclasses.replace(search, trials=trials)
+
+
 CASES = {
     "many": random_search(30),
     "one": random_search(1),
@@ -103,6 +117,7 @@ CASES = {
     "all break a limit": changed(random_search(5), broken=("latency_ms<=1",)),
     "categorical": categorical(),
     "conditional": conditional(),
+    "stopped": stopped(),
     "nothing to draw": changed(
         random_search(3, default=None), status="failed", score=None, curve=(math.nan,)
     ),
@@ -112,7 +127,7 @@ CASES = {
 
 @pytest.mark.parametrize("search", CASES.values(), ids=CASES)
 def test_report_shows_all_its_pictures_and_no_others(search: Search, tmp_path) -> None:
-    report.write(search, tmp_path / "search")
+    document.write(search, tmp_path / "search")
     text = (tmp_path / "search" / "report.md").read_text()
     shown = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
     files = {file.name for file in (tmp_path / "search").iterdir()}
@@ -125,7 +140,7 @@ def test_report_shows_all_its_pictures_and_no_others(search: Search, tmp_path) -
 
 def test_report_tells_what_was_best_and_what_was_not(tmp_path) -> None:
     search = random_search(30)
-    report.write(search, tmp_path)
+    document.write(search, tmp_path)
     text = (tmp_path / "report.md").read_text()
     best = search.ranked()[0]
     assert f"**Best: trial {best.number}, val_loss {best.score:.4g} ± 0.01**" in text
@@ -139,11 +154,26 @@ def test_report_tells_what_was_best_and_what_was_not(tmp_path) -> None:
     assert f"| {len(lost)} | the loss became nan in epoch 4 | {numbers} | learning_rate 0.3" in text
 
 
+def test_what_was_stopped_early_is_told_and_never_best(tmp_path) -> None:
+    search, whole = stopped(), random_search(12)
+    assert search.ranked() == whole.ranked()[4:]
+    best = search.ranked()[0]
+    assert np.nanmin(best_so_far(search)) == best.score
+    document.write(search, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert ", 4 stopped early;" in text
+    assert f"**Best: trial {best.number}, " in text
+    assert "never best. Epochs (trials): 3 (4)." in text
+    assert "a triangle where one was stopped" in text
+    table = text.split("## Stopped early")[1].split("\n## ")[0]
+    assert f"\n| {whole.ranked()[0].number} | " in table
+
+
 def test_a_best_trial_at_the_edge_is_named() -> None:
     trial = Trial(number=1, hyperparameters={"learning_rate": 1.1e-4, "beta_1": 0.99}, score=1.0)
     search = random_search(0, space=(RATE, MOMENTUM), trials=[trial])
-    assert "Its learning_rate (0.00011) lies at the edge" in "".join(report.result(search))
-    assert "no trial is better" in "".join(report.result(search))
+    assert "Its learning_rate (0.00011) lies at the edge" in "".join(document.result(search))
+    assert "no trial is better" in "".join(document.result(search))
 
 
 def test_scores_that_are_no_numbers_are_never_best() -> None:
@@ -289,6 +319,8 @@ def test_live_table_says_how_each_trial_stands() -> None:
     assert "failed: out of memory" in printed(CASES["failed"])
     assert "failed: val_loss is nan" in printed(CASES["nan"])
     assert "breaks latency_ms<=1" in printed(CASES["all break a limit"])
+    assert "stopped: hopeless" in printed(stopped())
+    assert "8 completed, 4 stopped early; " in printed(stopped())
     reason = "no [/path] and no shape [1, 2]"
     assert f"failed: {reason}" in printed(changed(CASES["failed"], reason=reason))
 

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import keras_tuner as kt
+import numpy as np
 import pytest
 
 from pipelines.engine.application import load_application
 from pipelines.engine.assembly import assemble
+from pipelines.engine.bootstrap import digits
 from pipelines.engine.cli import train_run
 from pipelines.engine.configuration import Command, parse
+from pipelines.engine.data import Examples, raw_batches
 from pipelines.engine.run import Run
 from pipelines.engine.train import prepare_backend
-from tests.conftest import ROOT
+from pipelines.sources.partition import Partition
+from tests.conftest import ROOT, run_python
 from tests.served_models import free_port
 from tuning import search
 from tuning.folder import DEATHS, Folder
+from tuning.hypermodel import LastExamples, TunedApplication
 from tuning.trials import Trial
 
 APPLICATION = "house_prices"
@@ -88,6 +96,99 @@ def test_a_finished_search_goes_on_where_it_ended(searched, command) -> None:
     assert searched.search() == before
 
 
+def test_examples_are_read_anew_only_for_other_data() -> None:
+    assembly = assemble(parse(load_application(APPLICATION), ["--preprocess.pieces=4"])[0])
+    assembly.preprocessor.fit(raw_batches(assembly.source, "train"))
+    last = LastExamples()
+
+    def read(options: str) -> Examples:
+        return last.read(options, assembly.source, assembly.preprocessor, "validation")
+
+    first = read("some")
+    assert read("some") is first
+    other = read("others")
+    assert other is not first
+    assert other.count == first.count
+    assert read("some") is not first  # which was dropped
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory) -> Folder:
+    """A trial that is trained in every execution of every fold."""
+    path = tmp_path_factory.mktemp("folds")
+    options = ("--trials=1", "--folds=2", "--executions=2", "--priority=1", *TINY, "--epochs=1")
+    search.main([APPLICATION, "--run=folded", f"--runs_dir={path}", *options])
+    return Folder(path / APPLICATION / "folded")
+
+
+def test_a_trial_scores_the_mean_over_its_folds_and_executions(folded) -> None:
+    (trial,) = folded.search().trials
+    runs = folded.runs(1)
+    parts = [run.configuration.partition.fold for run in runs]
+    assert parts == ["1/2", "2/2", "1/2", "2/2"]
+    assert [run.configuration.recipe.seed for run in runs] == [0, 0, 1, 1]
+    objective = folded.definition.objective
+    scores = [min(metrics[objective] for metrics in run.history) for run in runs]
+    assert len(set(scores)) == 4
+    assert trial.score == pytest.approx(np.mean(scores))
+    assert trial.spread == pytest.approx(np.std(scores, ddof=1))
+    assert f" ± {digits(trial.spread)}**" in (folded.path / "report.md").read_text()
+
+
+def test_the_best_of_folds_replays_on_the_whole_training_split(folded) -> None:
+    configuration, _ = parse(load_application(APPLICATION), [f"--config={folded.best_file}"])
+    run = folded.run(1).configuration
+    assert run.partition.fold == "1/2"
+    assert configuration == dataclasses.replace(run, partition=Partition())
+
+
+def test_folds_are_not_changed_on_the_way(folded, command) -> None:
+    arguments = (APPLICATION, "--run=folded", f"--runs_dir={folded.runs_dir}", "--resume")
+    refused = command(search.main, *arguments, "--folds=3")
+    assert refused.status == 2
+    assert refused.err.endswith("as it was begun; not with folds: 2 → 3\n")
+
+
+def test_too_few_examples_for_the_folds_end_a_search_with_the_reason(tmp_path, command) -> None:
+    file = tmp_path / "few.csv"
+    file.write_text("size,price\n" + "".join(f"{row},{2 * row}\n" for row in range(1, 9)))
+    options = ("--dataset=csv", f"--data_dir={file}", "--source.target=price", "--epochs=1")
+    failed = command(search.main, APPLICATION, *options, "--folds=90", f"--runs_dir={tmp_path}")
+    assert failed.status == 2
+    assert failed.err.startswith("error: 3 trials failed in a row, the last one so: too few exampl")
+    assert failed.err.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory) -> Folder:
+    """Three trials that learn, and one with a learning rate so small that it does not."""
+    path = tmp_path_factory.mktemp("stopping")
+    rates = "--vary=learning_rate=choice(0.01,0.011,0.012,1e-9)"
+    options = ("--tuner=grid", "--priority=1", "--trials=4", "--stop_hopeless", *TINY)
+    search.main([APPLICATION, "--run=rule", f"--runs_dir={path}", *options, "--epochs=4", rates])
+    return Folder(path / APPLICATION / "rule")
+
+
+def test_a_hopeless_trial_is_ended_early_and_recorded_so(stopped) -> None:
+    *others, hopeless = stopped.search().trials
+    assert [trial.status for trial in others] == ["completed"] * 3
+    assert [len(trial.curve) for trial in others] == [4] * 3
+    assert hopeless.status == "stopped"
+    assert len(hopeless.curve) == len(stopped.run(4).history) < 4
+    assert hopeless not in stopped.search().ranked()
+    text = (stopped.path / "report.md").read_text()
+    assert "4 trials of 1 hyperparameters, 1 stopped early;" in text
+    assert "## Stopped early" in text
+
+
+def test_a_trial_that_was_stopped_stays_so_when_it_is_taken_up_again(stopped) -> None:
+    recorded = stopped.trial(4)
+    lost = dataclasses.replace(recorded, status="running", score=None, measures={}, curve=())
+    configuration = stopped.definition.configuration(recorded.hyperparameters)
+    again = TunedApplication(stopped).fit(kt.HyperParameters(), configuration, lost)
+    assert again == recorded
+
+
 def test_a_folder_is_not_searched_twice(searched, command) -> None:
     where = ("--run=small", f"--runs_dir={searched.runs_dir}")
     refused = command(search.main, APPLICATION, *where)
@@ -115,7 +216,7 @@ def test_three_failures_in_a_row_end_a_search_with_the_reason(tmp_path, command)
 
 def test_a_trial_that_kills_its_process_again_and_again_fails(tmp_path) -> None:
     folder = Folder(tmp_path / "search")
-    (folder.path / "records").mkdir(parents=True)
+    folder.create(search.define({"application": APPLICATION}))
     with folder.attempt(1):
         pass  # nothing was killed here
     dying = [folder.attempt(1) for _ in range(DEATHS)]
@@ -191,6 +292,71 @@ def test_a_killed_search_goes_on_from_the_last_epoch(tmp_path) -> None:
 
 
 @pytest.mark.slow
+def test_a_killed_fold_goes_on_from_its_last_epoch(tmp_path) -> None:
+    arguments = ("--trials=1", "--folds=2", "--run=killed", f"--runs_dir={tmp_path}", *LONG)
+    folder = Folder(tmp_path / APPLICATION / "killed")
+    process = start(*arguments)
+    first, second = folder.run(1, 0), folder.run(1, 1)
+    wait_for(process, lambda: len(second.history) > 2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before, begun = seconds(first), seconds(second)
+    ending(start(*arguments, "--resume"))
+    assert folder.trial(1).status == "completed"
+    assert seconds(first) == before
+    assert seconds(second)[: len(begun)] == begun
+    assert len(seconds(second)) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupted_search_says_how_to_go_on(workers, tmp_path) -> None:
+    arguments = ("--trials=2", "--run=stopped", f"--runs_dir={tmp_path}", *LONG, "--epochs=30")
+    arguments += (f"--workers={workers}",)
+    folder = Folder(tmp_path / APPLICATION / "stopped")
+    process = start(*arguments)
+    begun = [folder.run(number) for number in range(1, workers + 1)]
+    wait_for(process, lambda: all(len(run.history) > 2 for run in begun))
+    team = children(process.pid)
+    assert len(team) == (workers if workers > 1 else 0)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in output
+    message = "stopped; continue with the same command and --run stopped --resume"
+    assert output.splitlines()[-1] == message
+    assert not any(pathlib.Path(f"/proc/{pid}").exists() for pid in team)
+    before = [seconds(run) for run in begun]
+    ending(start(*arguments, "--resume"))
+    assert [trial.status for trial in folder.search().trials] == ["completed"] * 2
+    assert [seconds(run)[: len(done)] for run, done in zip(begun, before, strict=True)] == before
+
+
+@pytest.mark.slow
+def test_a_full_disk_keeps_what_is_finished(tmp_path) -> None:
+    units = "--vary=model.units=choice(8,600)"
+    fixed = ("--tuner=grid", "--trials=2", "--priority=1", "--learning_rate=0.01", *TINY)
+    arguments = (APPLICATION, "--run=full", f"--runs_dir={tmp_path}", units, *fixed)
+    # A limit on the size of files makes the kernel refuse to write, as a full disk does.
+    program = (
+        "import resource, sys; from tuning import search; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000)); search.main(sys.argv[1:])"
+    )
+    full = run_python("-c", program, *arguments)
+    assert full.returncode == 2, full.stderr
+    assert "Traceback" not in full.stderr
+    message = full.stderr.splitlines()[-1]
+    assert re.fullmatch(r"error: cannot write .*best.npz: .*; what was there .* is kept", message)
+    folder = Folder(tmp_path / APPLICATION / "full")
+    first = folder.trial(1)
+    assert (first.status, folder.trial(2).status) == ("completed", "running")
+    resumed = run_python("-m", "tuning.search", *arguments, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert folder.trial(1) == first
+    assert folder.trial(2).status == "completed"
+
+
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_all_trials_complete(tmp_path) -> None:
     arguments = ("--trials=3", "--run=team", f"--runs_dir={tmp_path}", *LONG)
     folder = Folder(tmp_path / APPLICATION / "team")
@@ -218,17 +384,22 @@ def test_a_killed_worker_is_replaced_and_all_trials_complete(tmp_path) -> None:
 
 def process_of(worker: str, chief: int) -> int:
     """The process id of a worker by its name, among the children of the chief."""
-    children = subprocess.run(
-        ["ps", "--no-headers", "-o", "pid", "--ppid", str(chief)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for pid in map(int, children.stdout.split()):
+    for pid in children(chief):
         environment = pathlib.Path(f"/proc/{pid}/environ").read_text()
         if f"KERASTUNER_TUNER_ID={worker}\0" in environment:
             return pid
-    raise AssertionError(f"no {worker} among {children.stdout}")
+    raise AssertionError(f"no {worker} among the children of {chief}")
+
+
+def children(parent: int) -> list[int]:
+    """The process ids of all children of a process."""
+    listed = subprocess.run(
+        ["ps", "--no-headers", "-o", "pid", "--ppid", str(parent)],
+        capture_output=True,
+        text=True,
+        check=False,  # it fails where there is none
+    )
+    return [int(pid) for pid in listed.stdout.split()]
 
 
 @pytest.mark.slow
@@ -253,7 +424,7 @@ def test_hyperband_trains_the_best_on_and_executions_have_a_spread(tmp_path, com
     for one, other in trained_on:
         assert other.curve[: len(one.curve)] == one.curve
         assert seconds(folder.run(other.number))[:1] == seconds(folder.run(one.number))
-    assert folder.run(1, execution=1).configuration.recipe.seed == 1
+    assert folder.run(1, training=1).configuration.recipe.seed == 1
 
 
 @pytest.mark.slow

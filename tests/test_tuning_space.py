@@ -257,6 +257,11 @@ def test_what_is_no_dimension(text, message) -> None:
         ({"options": ["--smoke"]}, "--smoke makes no search"),
         ({"options": ["--monitor=val_loss"]}, "--objective, not --monitor"),
         ({"options": ["--epoch=3"]}, "unknown option --epoch; there is: --epochs"),
+        ({"options": ["--trails", "5"]}, "unknown option --trails; there is: --trials, --"),
+        ({"folds": 1}, "--folds must be at least 2, not 1"),
+        ({"folds": 2, "options": ["--fold=1/2"]}, "--folds and --fold exclude each other"),
+        ({"folds": 2, "options": ["--dev_source=town"]}, "--folds and --dev_source exclude"),
+        ({"tuner": "hyperband", "stop_hopeless": True}, "itself ends what falls behind"),
     ],
 )
 def test_what_is_no_search(given, message) -> None:
@@ -281,16 +286,27 @@ def test_a_dimension_as_it_is_typed() -> None:
     assert chosen == Dimension(name="optimizer", scale="choice", choices=("adam", "sgd", None))
 
 
+def test_trainings_of_a_trial_are_every_execution_of_every_fold() -> None:
+    configuration, _ = parse(load_application("house_prices"), ["--seed=7"])
+    several = definition(executions=2, folds=3)
+    trainings = [several.training(configuration, number) for number in range(several.trainings)]
+    parts = [(one.recipe.seed, one.partition.fold) for one in trainings]
+    assert parts == [(seed, f"{fold}/3") for seed in (7, 8) for fold in (1, 2, 3)]
+    assert definition().trainings == 1
+    assert definition().training(configuration, 0) == configuration
+
+
 def test_a_definition_comes_back_and_tells_what_changed() -> None:
     beta = dataclasses.replace(MOMENTUM, when={"optimizer": ("adam",)})
     begun = definition(space=(*SPACE[:2], beta), limits=("parameters<=9",))
     assert Definition.from_json(begun.to_json()) == begun
     assert begun.changes(dataclasses.replace(begun, trials=50)) == []
     later = dataclasses.replace(
-        begun, seed=1, space=(scales.log("learning_rate", 1e-3, 1.0), beta, DROPOUT)
+        begun, seed=1, folds=5, space=(scales.log("learning_rate", 1e-3, 1.0), beta, DROPOUT)
     )
     assert begun.changes(later) == [
         "seed: 0 → 1",
+        "folds: nothing → 5",
         "optimizer no longer varies",
         "learning_rate: low 0.0001 → 0.001",
         "model.dropout now varies",

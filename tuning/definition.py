@@ -18,6 +18,7 @@ LATENCY, PARAMETERS = "latency_ms", "parameters"
 # What may grow when a search is resumed.
 GROWING = ("trials", "default")
 SEEN_IN_SPACE = ("vary", "priority")
+SMALLEST = {"trials": 1, "executions": 1, "folds": 2, "refine": 0, "seed": 0}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,10 @@ class Definition:
         seed: of the proposals, the weights and the order of examples.
         objective: the measure.
         limits: what a trial must keep to be the best, e.g. ``latency_ms<=10``.
-        executions: trainings of each trial, with other seeds.
+        executions: how often each trial is trained, with other seeds.
+        folds: parts of all examples that are not for the test, on each of which a trial is scored
+            that was trained on the others, in every execution; None: trained on the training split
+            and scored on the validation split.
         default: whether the recipe is also trained as it is, to compare with.
         stop_hopeless: whether the median rule ends trials before their last epoch.
     """
@@ -53,18 +57,22 @@ class Definition:
     objective: str
     limits: tuple[str, ...] = ()
     executions: int = 1
+    folds: int | None = None
     default: bool = False
     stop_hopeless: bool = False
 
     def __post_init__(self) -> None:
         """Raises UserError for what no search can do."""
-        for name, bound in (("trials", 1), ("executions", 1), ("refine", 0), ("seed", 0)):
-            if getattr(self, name) < bound:
-                raise UserError(f"--{name} must be at least {bound}, not {getattr(self, name)}")
+        for name, bound in SMALLEST.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise UserError(f"--{name} must be at least {bound}, not {value}")
         for text in self.limits:
             Limit.parse(text)
         if self.tuner == "hyperband" and "epochs" in {one.name for one in self.space}:
             raise UserError("hyperband itself varies the epochs: leave --vary epochs out")
+        if self.tuner == "hyperband" and self.stop_hopeless:
+            raise UserError("hyperband itself ends what falls behind: leave --stop_hopeless out")
         if self.refine and self.tuner != "random":
             raise UserError(
                 f"--refine goes with --tuner random; {self.tuner} has a plan of its own"
@@ -84,6 +92,25 @@ class Definition:
     def round_size(self) -> int:
         """Trials of a round; the last one may have fewer."""
         return -(-self.trials // (self.refine + 1))
+
+    @property
+    def trainings(self) -> int:
+        """Of each trial: every execution of every fold."""
+        return self.executions * (self.folds or 1)
+
+    def training(self, configuration: Configuration, number: int) -> Configuration:
+        """One training of a trial with a configuration: all folds of an execution follow another.
+
+        Args:
+            configuration: of the trial.
+            number: of the training, from 0.
+        """
+        execution, fold = divmod(number, self.folds or 1)
+        recipe, partition = configuration.recipe, configuration.partition
+        recipe = dataclasses.replace(recipe, seed=recipe.seed + execution)
+        if self.folds:
+            partition = dataclasses.replace(partition, fold=f"{fold + 1}/{self.folds}")
+        return dataclasses.replace(configuration, recipe=recipe, partition=partition)
 
     def configuration(self, values: Mapping[str, Any]) -> Configuration:
         """What the command line of the application makes of the fixed options and of a trial's.
@@ -144,7 +171,8 @@ def _spelled(value: Any) -> str:
 
 
 def _told(value: Any) -> str:
-    return " ".join(map(str, value)) or "nothing" if isinstance(value, list) else _spelled(value)
+    value = " ".join(map(str, value)) if isinstance(value, list) else value
+    return "nothing" if value in ("", None) else _spelled(value)
 
 
 def configured(application: Application, options: Sequence[str]) -> Configuration:

@@ -3,7 +3,7 @@
 search.json        what it is to do (definition.py)
 began              the second at which it began
 trials/0001/       the run of each trial, as of ``python -m pipelines.<application>``; those of
-                   further executions are called 0001-2, 0001-3 ...
+                   its further trainings (folds, executions) are called 0001-2, 0001-3 ...
 records/0001.json  what came of each trial (trials.py), written by the process that runs it
 logs/0001.txt      what was printed meanwhile
 oracle/            keras-tuner's state
@@ -86,18 +86,18 @@ class Folder:
         """Seconds since then."""
         return time.time() - self.began
 
-    def run_name(self, number: int, execution: int = 0) -> str:
-        """The name of a trial's run among the runs in ``runs_dir``."""
-        suffix = f"-{execution + 1}" if execution else ""
-        return f"{self.path.name}/trials/{number:04d}{suffix}"
-
     @property
     def runs_dir(self) -> pathlib.Path:
         return self.path.parents[1]
 
-    def run(self, number: int, execution: int = 0) -> Run:
-        """The run of a trial, there or not."""
-        return Run(self.path.parent / self.run_name(number, execution))
+    def run(self, number: int, training: int = 0) -> Run:
+        """The run of a trial's training, counted from 0, there or not."""
+        further = f"-{training + 1}" if training else ""
+        return Run(self.path / "trials" / f"{number:04d}{further}")
+
+    def runs(self, number: int) -> list[Run]:
+        """The runs of all trainings of a trial, there or not."""
+        return [self.run(number, training) for training in range(self.definition.trainings)]
 
     def log(self, number: int) -> pathlib.Path:
         """Where what a trial prints is kept."""
@@ -124,7 +124,7 @@ class Folder:
             UserError: if that happened several times in a row without an epoch in between.
         """
         file = self.attempt_file(number)
-        epochs = len(self.run(number).history)
+        epochs = sum(len(run.history) for run in self.runs(number))
         last = json.loads(file.read_text()) if file.exists() else {"epochs": epochs, "times": 0}
         times = last["times"] if last["epochs"] == epochs else 0
         if times >= DEATHS:
@@ -171,15 +171,19 @@ class Folder:
         )
 
     def curve(self, number: int) -> tuple[float, ...]:
-        """The objective after each epoch of a trial's first execution."""
+        """The objective after each epoch of a trial's first training."""
         objective = self.definition.objective
         return tuple(metrics[objective] for metrics in self.run(number).history)
 
     def write_best(self, search: Search) -> None:
-        """Replaces ``best.json`` with the configuration of the best trial, if there is one."""
+        """Replaces ``best.json`` with the configuration of the best trial, if there is one.
+
+        It is of no fold: whoever replays it trains on the whole training split.
+        """
         ranked = search.ranked()
         if ranked:
-            write_text(self.best_file, self.run(ranked[0].number).configuration.to_json())
+            best = self.definition.configuration(ranked[0].hyperparameters)
+            write_text(self.best_file, best.to_json())
 
 
 def _trial(values: dict[str, Any]) -> Trial:

@@ -27,9 +27,9 @@ from pipelines.engine.application import UserError
 from pipelines.engine.bootstrap import digits
 from pipelines.engine.cli import run_command
 from pipelines.engine.run import write_text
-from tuning.axes import Axis, ScoreAxis, in_lines
 from tuning.folder import Folder
-from tuning.progress import best_so_far, expected_best, finished, scored, trials_to_reach
+from tuning.report.axes import Axis, ScoreAxis, in_lines
+from tuning.report.progress import best_so_far, expected_best, finished, scored, trials_to_reach
 from tuning.trials import Search
 
 GRID, RANDOM = "tab:purple", "tab:blue"

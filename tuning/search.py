@@ -3,12 +3,16 @@
     python -m tuning.search house_prices --trials 30 --refine 2
     python -m tuning.search image_classification --trials 20 --workers 2 --epochs 10
     python -m tuning.search house_prices --tuner bayesian --limit 'latency_ms<=2' --model.depth 2
+    python -m tuning.search house_prices --folds 5 --stop_hopeless
     python -m tuning.search house_prices --run NAME --resume
 
 Every option of ``python -m pipelines.<application>`` may be given too, and is then the same in all
 trials. All else in ``tuning/spaces/<application>.py`` varies; ``--vary`` adds to it or sets other
 bounds, ``--priority 1`` leaves the learning rate alone, 2 what comes next to it, and so on. Trials
-are compared by a measure of the validation split; the test split is not touched.
+are compared by a measure of the validation split; the test split is not touched. With ``--folds K``
+each is trained K times instead, as ``python -m pipelines.cross_validate`` does it: scored on one
+part of the training and validation examples, trained on the others; what counts is the mean. With
+``--executions E`` all of that is done E times, with other seeds.
 
 With ``--workers`` trials run at the same time, in processes of their own. On several machines that
 share the folder of the search, ``KERASTUNER_TUNER_ID=chief`` with ``KERASTUNER_ORACLE_IP`` and
@@ -29,13 +33,14 @@ from typing import Any, get_args
 from pipelines.engine.application import UserError, application_names, choose, load_application
 from pipelines.engine.bootstrap import digits
 from pipelines.engine.cli import run_command
-from pipelines.engine.configuration import ALIASES, Command, parse
+from pipelines.engine.configuration import ALIASES, Command, Configuration, parse
 from tuning import definition as definitions
 from tuning.chief import direct, direct_elsewhere
 from tuning.definition import Definition
 from tuning.folder import Folder
 from tuning.oracles import FAILURES_IN_A_ROW, HyperbandOracle, oracle_of
-from tuning.show import Show
+from tuning.report.progress import spelled_score
+from tuning.report.show import Show
 from tuning.space import objective_of, parse_dimension, space_of
 from tuning.tuner import Tuner, begun_oracle, is_chief
 
@@ -87,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--objective", metavar="M", help="measure of the validation split")
     add("--limit", action="append", dest="limits", metavar="M<=X", help="e.g. 'latency_ms<=10'")
     add("--executions", type=int, metavar="E", help="trainings of a trial, with other seeds")
+    add("--folds", type=int, metavar="K", help="trainings of a trial, each scored on another part")
     add("--default", action="store_true", help="also train the recipe as it is, to compare with")
     add("--stop_hopeless", action="store_true", help="end trials that fall behind the median")
     add("--seed", type=int, metavar="S", help="of the proposals and of the trainings (default: 0)")
@@ -104,13 +110,11 @@ def define(given: Mapping[str, Any]) -> Definition:
         UserError: if there is no such search.
     """
     listed = {name: tuple(given.get(name, ())) for name in ("options", "vary", "limits")}
-    configuration, command = parse(load_application(given["application"]), listed["options"])
-    for name in NO_SEARCH:
-        if getattr(command, name) != getattr(Command, name):
-            raise UserError(f"--{name} makes no search; leave it out")
+    application = load_application(given["application"])
+    own = [name[2:] for name in _parser()._option_string_actions if name.startswith("--")]
+    configuration, command = parse(application, listed["options"], beside=own)
     fixed = [_option(argument) for argument in listed["options"] if argument.startswith("--")]
-    if "monitor" in fixed:
-        raise UserError("trials are kept by what they are compared by: --objective, not --monitor")
+    _check_fixed(configuration, command, fixed, given.get("folds"))
     varied = [parse_dimension(text) for text in listed["vary"]]
     space = space_of(configuration, fixed, varied, given.get("priority"))
     values = {"objective": objective_of(configuration.application)} | dict(given) | listed
@@ -120,6 +124,20 @@ def define(given: Mapping[str, Any]) -> Definition:
     if isinstance(oracle, HyperbandOracle) and "trials" not in given:
         return dataclasses.replace(definition, trials=oracle.plan)
     return definition
+
+
+def _check_fixed(
+    configuration: Configuration, command: Command, fixed: Sequence[str], folds: int | None
+) -> None:
+    """Refuses options of the application that make no search, or none with folds."""
+    for name in NO_SEARCH:
+        if getattr(command, name) != getattr(Command, name):
+            raise UserError(f"--{name} makes no search; leave it out")
+    if "monitor" in fixed:
+        raise UserError("trials are kept by what they are compared by: --objective, not --monitor")
+    for name in ("fold", "dev_source"):
+        if folds and getattr(configuration.partition, name):
+            raise UserError(f"--folds and --{name} exclude each other")
 
 
 def _option(argument: str) -> str:
@@ -156,12 +174,12 @@ def _search(folder: Folder, workers: int) -> None:
                 direct(folder, begun_oracle(folder), workers, look=show)
             else:
                 Tuner(folder, ended=show).run()
+        show()
+        show.report()
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"continue with the same command and --run {folder.path.name} --resume"
         ) from None
-    show()
-    show.report()
     _conclude(folder)
 
 
@@ -184,7 +202,9 @@ def _conclude(folder: Folder) -> None:
     if begun < planned:
         print(f"{begun} of {planned} trials: {search.tuner} has no more settings to propose")
     best = ranked[0]
-    print(f"best: trial {best.number}, {search.objective} {digits(best.score)}; train and test it:")
+    print(
+        f"best: trial {best.number}, {search.objective} {spelled_score(best)}; train and test it:"
+    )
     print(f"  python -m pipelines.{search.application} --config {folder.best_file}")
 
 

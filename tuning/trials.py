@@ -39,13 +39,13 @@ class Trial:
     Args:
         number: from 1, in the order in which trials began.
         round: of a search from coarse to fine, from 0.
-        status: how it stands.
+        status: how it stands; stopped: ended before its last epoch because it was hopeless.
         hyperparameters: option → value.
-        score: the objective, the mean over executions and folds; none unless completed.
-        spread: standard deviation of the objective over executions and folds; none of a single one.
+        score: the objective, the mean over all its trainings; none of a trial that runs or failed.
+        spread: standard deviation of the objective over its trainings; none of a single one.
         measures: further figures by name, e.g. ``latency_ms``, ``parameters``, ``val_accuracy``.
         broken: the limits that it does not keep, as the user wrote them.
-        curve: the objective after each epoch (of the first execution).
+        curve: the objective after each epoch (of the first training).
         began: seconds from the beginning of the search.
         seconds: that it took.
         reason: of its failure, one line.
@@ -53,7 +53,7 @@ class Trial:
 
     number: int
     round: int = 0
-    status: Literal["running", "completed", "failed"] = "completed"
+    status: Literal["running", "completed", "stopped", "failed"] = "completed"
     hyperparameters: Mapping[str, Any]
     score: float | None = None
     spread: float | None = None
@@ -63,6 +63,12 @@ class Trial:
     began: float = 0.0
     seconds: float = 0.0
     reason: str = ""
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may be the best: trained to its end, with a score, and within all limits."""
+        scored = self.score is not None and math.isfinite(self.score)
+        return self.status == "completed" and scored and not self.broken
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,9 +96,5 @@ class Search:
     def ranked(self) -> list[Trial]:
         """The completed trials that keep every limit, the best first."""
         sign = 1 if self.direction == "min" else -1
-        kept = [
-            trial
-            for trial in self.trials
-            if trial.score is not None and math.isfinite(trial.score) and not trial.broken
-        ]
+        kept = [trial for trial in self.trials if trial.eligible]
         return sorted(kept, key=lambda trial: sign * trial.score)

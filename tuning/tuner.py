@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import pathlib
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras_tuner as kt
 from keras_tuner.engine.base_tuner import BaseTuner
+from keras_tuner.src import config
 
 from pipelines.engine.application import UserError
 from tuning.folder import DEFAULT, Folder
+from tuning.hypermodel import TunedApplication
 from tuning.oracles import oracle_of
 from tuning.trials import Trial
-from tuning.tuned import TunedApplication, printing_to
 
 PAUSE = 0.2  # seconds between two questions of a worker whether there is something to do
 TUNER, ADDRESS, PORT = (f"KERASTUNER_{name}" for name in ("TUNER_ID", "ORACLE_IP", "ORACLE_PORT"))
@@ -37,6 +40,7 @@ class Tuner(BaseTuner):
     def __init__(self, folder: Folder, ended: Callable[[], Any] = lambda: None) -> None:
         application = TunedApplication(folder)
         self.folder, self.definition, self.ended = folder, folder.definition, ended
+        config.DEBUG = False  # keras-tuner's printing of what each failed trial has in its log
         super().__init__(
             oracle=begun_oracle(folder),
             hypermodel=application,
@@ -84,7 +88,7 @@ class Tuner(BaseTuner):
 
     def _recorded(self, number: int, hyperparameters: kt.HyperParameters) -> Trial:
         known = self.folder.trial(number)
-        if known and known.status == "completed":  # but perhaps nobody lived to tell the oracle
+        if known and known.score is not None:  # but perhaps nobody lived to tell the oracle
             return known
         record = Trial(
             number=number,
@@ -96,10 +100,10 @@ class Tuner(BaseTuner):
         self.folder.write(record)
         began = time.perf_counter()
         try:
-            with printing_to(self.folder.log(number)):
+            with _printing_to(self.folder.log(number)):
                 ended = self._train(hyperparameters, record)
         except Exception as error:  # whatever it is, it is what came of the trial
-            if isinstance(error.__context__, OSError):
+            if isinstance(error, OSError) or isinstance(error.__context__, OSError):
                 raise kt.errors.FatalError(str(error)) from None
             reason, seconds = _reason(error), time.perf_counter() - began
             ended = dataclasses.replace(record, status="failed", reason=reason, seconds=seconds)
@@ -159,3 +163,14 @@ def _reason(error: Exception) -> str:
     """One line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"[:500]
+
+
+@contextlib.contextmanager
+def _printing_to(file: pathlib.Path) -> Iterator[None]:
+    """Everything that Python prints goes to a file, at its end."""
+    with (
+        open(file, "a", encoding="utf-8", buffering=1) as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        yield

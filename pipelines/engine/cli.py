@@ -17,6 +17,7 @@ from pipelines.engine.application import Application, UserError
 from pipelines.engine.assembly import Assembly, assemble
 from pipelines.engine.bootstrap import digits
 from pipelines.engine.configuration import Command, Configuration, parse
+from pipelines.engine.interrupt import remembered_interrupts
 from pipelines.engine.prepared import read_prepared, write_prepared
 from pipelines.engine.run import Run
 from pipelines.engine.train import (
@@ -42,7 +43,8 @@ def run_command(
         arguments: the command line, by default the process's own.
     """
     try:
-        command(sys.argv[1:] if arguments is None else arguments)
+        with remembered_interrupts():
+            command(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
@@ -95,6 +97,7 @@ def train_run(
     command: Command,
     strategy: Any = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    **reading: Any,
 ) -> Run:
     """Trains a new run, or continues one, and returns it finished.
 
@@ -103,6 +106,7 @@ def train_run(
         command: where, and whether from the start.
         strategy: a ``tf.distribute.Strategy`` to train under, or None.
         callbacks: further ones, called before the engine's own.
+        reading: further options of ``training_data``.
 
     Raises:
         UserError: for anything that the user can mend.
@@ -124,7 +128,8 @@ def train_run(
             assembly.preprocessor.restore(run.preprocessor_folder)
         else:
             _fit_preprocessor(assembly, command)
-        data = _read(assembly, command, strategy.num_replicas_in_sync if strategy else 1)
+        replicas = strategy.num_replicas_in_sync if strategy else 1
+        data = _read(assembly, command, replicas=replicas, **reading)
         copy = assembly.preprocessor.save
     learner = assembly.learner(data.model_arguments)
     parameters = _count_parameters(learner.build)
@@ -173,13 +178,13 @@ def _fit_preprocessor(assembly: Assembly, command: Command) -> None:
         assembly.preprocessor.adopt(backbone.preprocessor_folder)
 
 
-def _read(assembly: Assembly, command: Command, replicas: int = 1) -> TrainingData:
+def _read(assembly: Assembly, command: Command, **options: Any) -> TrainingData:
     from pipelines.engine.data import training_data
 
     rows = assembly.configuration.recipe.rows(SMOKE_FIT_EXAMPLES)
     limit = SMOKE_STEPS * rows if command.smoke else None
     steps = SMOKE_STEPS if command.smoke else None
-    data = training_data(assembly, replicas=replicas, limit=limit, max_steps=steps)
+    data = training_data(assembly, limit=limit, max_steps=steps, **options)
     skipped = assembly.source.skipped
     if skipped:
         print(f"left out {len(skipped)}: {'; '.join(skipped[:3])}{' ...' * (len(skipped) > 3)}")

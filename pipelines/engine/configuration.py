@@ -120,7 +120,13 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 class Parser(jsonargparse.ArgumentParser):
-    """A parser whose errors are one line that names what is allowed, the nearest first."""
+    """A parser whose errors are one line that names what is allowed, the nearest first.
+
+    Attributes:
+        beside: the names of options that the command has taken out of the line before.
+    """
+
+    beside: Sequence[str] = ()
 
     def error(self, message: str, *_: Any) -> NoReturn:
         raise UserError(self._explain(str(message)))
@@ -132,6 +138,7 @@ class Parser(jsonargparse.ArgumentParser):
             group = re.search(r"Group '(\w+)'", message)
             name = f"{group[1]}.{unknown[1]}" if group else unknown[1]
             known = [a.dest for a in self._actions if a.option_strings and a.dest not in SECTIONS]
+            known = list(dict.fromkeys([*known, *self.beside]))
             near = difflib.get_close_matches(name, known, n=len(known), cutoff=0.0)
             return f"unknown option --{name}; there is: {', '.join('--' + n for n in near)}"
         literal = re.search(r'key "([\w.]+)": .*?Literal\[(.+?)\].*Got value: (\S+)', message)
@@ -162,8 +169,15 @@ class Command:
             raise UserError(f"--passes must be at least 1, not {self.passes}")
 
 
-def parse(application: Application, arguments: Sequence[str]) -> tuple[Configuration, Command]:
+def parse(
+    application: Application, arguments: Sequence[str], beside: Sequence[str] = ()
+) -> tuple[Configuration, Command]:
     """Reads the command line of an application.
+
+    Args:
+        application: whose options they are.
+        arguments: the options and their values.
+        beside: names of the command's further options, which an error names too.
 
     Raises:
         UserError: for an unknown name, a bad type, a bad choice or options that exclude each other.
@@ -190,6 +204,7 @@ def parse(application: Application, arguments: Sequence[str]) -> tuple[Configura
         application.sources,
     )
     parser = _parser(application, architecture, dataset, transfer)
+    parser.beside = beside
     if backbone.get("architecture") == architecture:
         for section in INHERITED:
             parser.set_defaults({f"{section}.{k}": v for k, v in backbone[section].items()})

@@ -204,7 +204,12 @@ def evaluation_batches(
 
 
 def training_data(
-    assembly: Assembly, *, replicas: int = 1, limit: int | None = None, max_steps: int | None = None
+    assembly: Assembly,
+    *,
+    replicas: int = 1,
+    limit: int | None = None,
+    max_steps: int | None = None,
+    read: Callable[..., Examples] = Examples.read,
 ) -> TrainingData:
     """Reads the training and validation splits with a fitted preprocessor.
 
@@ -213,10 +218,11 @@ def training_data(
         replicas: devices that share a batch.
         limit: examples of each split to read; None: all.
         max_steps: batches of an epoch to keep; None: all.
+        read: takes what ``Examples.read`` does, and may know the answer.
     """
     recipe, preprocessor = assembly.configuration.recipe, assembly.preprocessor
-    examples = Examples.read(assembly.source, preprocessor, "train", limit)
-    held_out = Examples.read(assembly.source, preprocessor, "validation", limit)
+    examples = read(assembly.source, preprocessor, "train", limit)
+    held_out = read(assembly.source, preprocessor, "validation", limit)
     model_inputs, model_arguments = preprocessor.model_inputs, preprocessor.model_arguments()
     if network := assembly.learner(model_arguments).network:
         examples, held_out = (

@@ -1,20 +1,47 @@
-"""Ctrl-C while a model is fitted."""
+"""Ctrl-C: Python's own handler raises KeyboardInterrupt wherever the program happens to be.
+
+In a destructor, in a callback of the garbage collector, or in Python that TensorFlow calls, that is
+printed and forgotten, and the program would go on.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 
+class RaiseAndRemember:
+    """A handler like Python's own that knows afterwards whether there was an interrupt."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self, number: int, frame: Any) -> None:
+        self.asked = True
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def remembered_interrupts() -> Iterator[None]:
+    """Within it training does not begin after a SIGINT whose exception was lost."""
+    replaced = _replace_handler(RaiseAndRemember())
+    try:
+        yield
+    finally:
+        if replaced is not None:
+            signal.signal(signal.SIGINT, replaced)
+
+
 class StopOnInterrupt(keras.callbacks.Callback):
     """Within its context SIGINT stops training after the step at hand; a second one stops at once.
 
-    Python's own handler raises KeyboardInterrupt wherever the program happens to be. In a
-    destructor, or in Python that TensorFlow calls, that is printed and forgotten, and training
-    would go on.
+    Raises:
+        KeyboardInterrupt: also at its beginning, for an interrupt that was lost before.
     """
 
     def __init__(self) -> None:
@@ -23,9 +50,10 @@ class StopOnInterrupt(keras.callbacks.Callback):
         self._replaced: Any = None
 
     def __enter__(self) -> StopOnInterrupt:
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self._replaced = signal.signal(signal.SIGINT, self._ask)
+        handler = signal.getsignal(signal.SIGINT)
+        if isinstance(handler, RaiseAndRemember) and handler.asked:
+            raise KeyboardInterrupt
+        self._replaced = _replace_handler(self._ask)
         return self
 
     def _ask(self, number: int, frame: Any) -> None:
@@ -47,3 +75,12 @@ class StopOnInterrupt(keras.callbacks.Callback):
         self._restore()
         if self.asked and kind is None:
             raise KeyboardInterrupt
+
+
+def _replace_handler(handler: Any) -> Any:
+    """Sets the handler of SIGINT where that is Python's or ours; the one before, or None."""
+    current = signal.getsignal(signal.SIGINT)
+    ours = current is signal.default_int_handler or isinstance(current, RaiseAndRemember)
+    if not ours or threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGINT, handler)

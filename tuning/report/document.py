@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from pipelines.diagnosis.findings import Section, document, save_picture, table
 from pipelines.engine.bootstrap import digits
 from pipelines.engine.run import write_text
-from tuning import pictures
-from tuning.axes import Axis, spelled
-from tuning.importance import Importance, UntoldError, importance
-from tuning.progress import finished, reason, scored
+from tuning.report import pictures
+from tuning.report.axes import Axis, spelled
+from tuning.report.importance import Importance, UntoldError, importance
+from tuning.report.progress import finished, reason, scored, spelled_score
 from tuning.trials import Search, Trial
 
 LISTED = 10  # trials of a table
@@ -45,6 +45,8 @@ def write(search: Search, folder: pathlib.Path) -> None:
     kinds = pictures.kinds(search)
     if kinds["broken"]:
         sections.append(Section("Limits broken", _limits(search, kinds["broken"])))
+    if kinds["stopped"]:
+        sections.append(Section("Stopped early", _stopped(search, kinds["stopped"])))
     if kinds["failed"]:
         sections.append(Section("Failures", failures(search, kinds["failed"])))
     title = f"{search.application}: {search.tuner} search"
@@ -61,6 +63,7 @@ def _counted(search: Search) -> str:
     counts = {
         "failed": len(kinds["failed"]),
         "broke a limit": len(kinds["broken"]),
+        "stopped early": len(kinds["stopped"]),
         "still run": len(search.trials) - len(ended),
     }
     told = "".join(f", {count} {what}" for what, count in counts.items() if count)
@@ -89,7 +92,8 @@ def _best(search: Search) -> str:
         if edges
         else ""
     )
-    return f"**Best: trial {best.number}, {search.objective} {_score(best)}**, `{options}`.{wider}"
+    told = f"**Best: trial {best.number}, {search.objective} {spelled_score(best)}**"
+    return f"{told}, `{options}`.{wider}"
 
 
 def _edges(search: Search, best: Trial) -> list[str]:
@@ -133,7 +137,7 @@ def trials_table(search: Search, trials: Sequence[Trial]) -> str:
         [
             str(trial.number),
             *[str(trial.round + 1)] * rounds,
-            _score(trial),
+            spelled_score(trial),
             *[", ".join(trial.broken)] * broken,
             *(_option(trial, name) for name in options),
             *(_measure(trial, name) for name in measures),
@@ -148,11 +152,27 @@ def _limits(search: Search, broken: Sequence[Trial]) -> str:
     """Which limits how many trials break, and the trials that would else be the best."""
     counts = collections.Counter(limit for trial in broken for limit in trial.broken)
     told = ", ".join(f"{limit} ({count})" for limit, count in counts.most_common())
-    best = sorted(broken, key=lambda trial: trial.score, reverse=search.direction == "max")
     return (
         f"Trials that break a limit are kept, and never best: {told}. The best of them:\n\n"
-        + trials_table(search, best[:LISTED])
+        + _best_of(search, broken)
     )
+
+
+def _stopped(search: Search, stopped: Sequence[Trial]) -> str:
+    """After how many epochs the median rule ended how many trials, and the best of them."""
+    counts = collections.Counter(len(trial.curve) for trial in stopped)
+    told = ", ".join(f"{epochs} ({count})" for epochs, count in sorted(counts.items()))
+    return (
+        "Their best score was worse than the median of what the completed trials had reached on "
+        "average up to the same epoch, so they were ended there, and are never best. Epochs "
+        f"(trials): {told}. The best of them:\n\n" + _best_of(search, stopped)
+    )
+
+
+def _best_of(search: Search, trials: Sequence[Trial]) -> str:
+    """A table of trials that have a score, whether or not it counts."""
+    best = sorted(trials, key=lambda trial: trial.score, reverse=search.direction == "max")
+    return trials_table(search, best[:LISTED])
 
 
 def failures(search: Search, trials: Sequence[Trial]) -> str:
@@ -228,9 +248,10 @@ def _importance_caption(found: Importance) -> str:
 
 def _curves_caption(search: Search) -> str:
     several = any(trial.spread is not None for trial in search.trials)
+    stopped = any(trial.status == "stopped" for trial in search.trials)
     return (
-        f"{search.objective} after each epoch{' of the first execution' * several}; a cross is "
-        "where a trial failed."
+        f"{search.objective} after each epoch{' of the first training' * several}; a cross is "
+        f"where a trial failed{', a triangle where one was stopped' * stopped}."
     )
 
 
@@ -242,11 +263,6 @@ def _clipped(search: Search) -> str:
 
 def _pictured(title: str, file: str, caption: str) -> Section:
     return Section(title, f"{caption}\n\n![{title}]({file})")
-
-
-def _score(trial: Trial) -> str:
-    spread = "" if trial.spread is None else f" ± {digits(trial.spread)}"
-    return digits(trial.score) + spread
 
 
 def _option(trial: Trial, name: str) -> str:

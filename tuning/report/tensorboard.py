@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.engine.run import replacing
-from tuning.progress import scored
+from tuning.report.progress import scored
 from tuning.trials import Dimension, Search, Trial
 
 

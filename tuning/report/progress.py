@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from pipelines.engine.bootstrap import digits
 from tuning.trials import Search, Trial
 
 
@@ -30,12 +31,15 @@ def reason(search: Search, trial: Trial) -> str:
     return trial.reason or f"{search.objective} is {trial.score}"
 
 
+def spelled_score(trial: Trial) -> str:
+    """The score of a trial that has one, with its spread over several trainings."""
+    spread = "" if trial.spread is None else f" ± {digits(trial.spread)}"
+    return digits(trial.score) + spread
+
+
 def best_so_far(search: Search) -> np.ndarray:
-    """[finished trials] the best score up to each; nan before the first that keeps the limits."""
-    kept = [
-        trial.score if scored(trial) and not trial.broken else math.nan
-        for trial in finished(search)
-    ]
+    """[finished trials] the best score up to each; nan before the first that may be the best."""
+    kept = [trial.score if trial.eligible else math.nan for trial in finished(search)]
     best = np.fmin if search.direction == "min" else np.fmax
     return best.accumulate(np.array(kept, float))
 
@@ -44,7 +48,7 @@ def expected_best(search: Search) -> np.ndarray:
     """[finished trials] the mean best score of k of them, k = 1, 2, …, over all choices of k.
 
     The i-th best of n is the best of k in C(n − i, k − 1) of all C(n, k) choices. A trial without a
-    score, or that breaks a limit, counts as the worst one that has and does not.
+    score, that was stopped or that breaks a limit counts as the worst one that may be the best.
     """
     scores = [trial.score for trial in search.ranked()]
     count = len(finished(search))

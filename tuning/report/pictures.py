@@ -1,6 +1,7 @@
 """The pictures of a search: which settings were tried, what they scored, and how it came about.
 
-In all of them the best trials are orange, those that break a limit are red, and failed ones black.
+In all of them the best trials are orange, those that break a limit are red, those that were stopped
+because they were hopeless grey, and failed ones black.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from tuning.axes import ABSENT, Axis, ScoreAxis, in_lines
-from tuning.importance import Importance
-from tuning.progress import best_so_far, failed, finished, scored
+from tuning.report.axes import ABSENT, Axis, ScoreAxis, in_lines
+from tuning.report.importance import Importance
+from tuning.report.progress import best_so_far, failed, finished, scored
 from tuning.trials import Search, Trial
 
 BEST = 3  # trials that are told apart, if there are three times as many
@@ -37,6 +38,7 @@ class Look:
 LOOKS = {
     "completed": Look("completed", "tab:blue", opacity=0.45),
     "broken": Look("breaks a limit", "tab:red", line="--", opacity=0.7, order=2.1, marker="s"),
+    "stopped": Look("stopped early", "tab:gray", opacity=0.8, order=2.1, marker="v"),
     "failed": Look("failed", "black", line=":", opacity=0.7, order=2.2, marker="x"),
     "running": Look("running", "tab:purple", line="-.", order=2.3),
     "best": Look("best", "tab:orange", width=2.4, order=3.0),
@@ -50,7 +52,8 @@ def kinds(search: Search) -> dict[str, list[Trial]]:
     best = max(1, min(BEST, len(ranked) // 3))
     return {
         "completed": ranked[best:],
-        "broken": [trial for trial in ended if scored(trial) and trial.broken],
+        "broken": [t for t in ended if scored(t) and t.broken and t.status == "completed"],
+        "stopped": [trial for trial in ended if trial.status == "stopped"],
         "failed": [trial for trial in ended if failed(trial)],
         "best": ranked[:best],
     }
@@ -173,7 +176,7 @@ def learning_curves(search: Search) -> Any:
             curve = score.shown(trial.curve)
             _line(axes, range(1, len(curve) + 1), curve, kind)
             ends = np.flatnonzero(np.isfinite(curve))
-            if len(ends) and (kind in ("best", "failed") or len(curve) == 1):
+            if len(ends) and (kind in ("best", "stopped", "failed") or len(curve) == 1):
                 _points(axes, [ends[-1] + 1], [curve[ends[-1]]], kind)
     _whole_numbers(axes)
     axes.set_xlabel("epoch")

@@ -11,9 +11,10 @@ from rich.live import Live
 
 from pipelines.engine.bootstrap import digits
 from tuning.folder import Folder
-from tuning.hparams import write_hparams
-from tuning.report import write
-from tuning.table import live_table
+from tuning.report.document import write
+from tuning.report.live_table import live_table
+from tuning.report.progress import spelled_score
+from tuning.report.tensorboard import write_hparams
 from tuning.trials import Search, Trial
 
 REFRESHED = 1  # times a second
@@ -74,8 +75,10 @@ class Show:
 def _line(trial: Trial, search: Search) -> str:
     what = f"failed: {trial.reason}"
     if trial.score is not None:
-        what = f"{search.objective} {digits(trial.score)}"
+        what = f"{search.objective} {spelled_score(trial)}"
         what += f" (breaks {', '.join(trial.broken)})" if trial.broken else ""
+    if trial.status == "stopped":
+        what += f", stopped as hopeless after {len(trial.curve)} epochs"
     options = " ".join(
         f"--{name} {digits(value) if isinstance(value, float) else value}"
         for name, value in trial.hyperparameters.items()

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import collections
+
 from rich.markup import escape
 from rich.table import Table
 
 from pipelines.engine.bootstrap import digits
-from tuning.axes import spelled
-from tuning.progress import failed, reason, scored
+from tuning.report.axes import spelled
+from tuning.report.progress import failed, reason, scored, spelled_score
 from tuning.trials import Search, Trial
 
 BEST = 5
 LATEST = 8
 OPTIONS = 5  # hyperparameters that have a column
+SUMMED = {
+    "completed": "completed",
+    "stopped": "stopped early",
+    "failed": "failed",
+    "running": "running",
+}
 
 
 def live_table(search: Search) -> Table:
@@ -59,7 +67,7 @@ def _score(trial: Trial) -> str:
         return digits(trial.curve[-1]) + " …" if trial.curve else "…"
     if not scored(trial):
         return ""
-    return digits(trial.score) + ("" if trial.spread is None else f" ± {digits(trial.spread)}")
+    return spelled_score(trial)
 
 
 def _remark(search: Search, trial: Trial, place: int | None) -> str:
@@ -67,6 +75,8 @@ def _remark(search: Search, trial: Trial, place: int | None) -> str:
         return "runs"
     if failed(trial):
         return f"failed: {reason(search, trial)}"
+    if trial.status == "stopped":
+        return "stopped: hopeless"
     if trial.broken:
         return f"breaks {', '.join(trial.broken)}"
     return "best" if place == 1 else ""
@@ -77,16 +87,17 @@ def _style(trial: Trial, place: int | None) -> str:
         return "cyan"
     if failed(trial):
         return "red"
+    if trial.status == "stopped":
+        return "dim"
     if trial.broken:
         return "yellow"
     return "bold green" if place == 1 else ""
 
 
 def _summary(search: Search) -> str:
-    running = sum(trial.status == "running" for trial in search.trials)
-    lost = sum(map(failed, search.trials))
-    completed = len(search.trials) - running - lost
-    counts = {"completed": completed, "failed": lost, "running": running}
-    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    counts = collections.Counter("failed" if failed(t) else t.status for t in search.trials)
+    told = ", ".join(
+        f"{counts[status]} {what}" for status, what in SUMMED.items() if counts[status]
+    )
     default = "" if search.default is None else f"; default recipe {digits(search.default)}"
     return f"{told or 'no trial yet'}{default}"

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tuning.axes import ABSENT, Axis
-from tuning.progress import scored
+from tuning.report.axes import ABSENT, Axis
+from tuning.report.progress import scored
 from tuning.trials import Dimension, Search, Trial
 
 FEWEST = 8  # trials

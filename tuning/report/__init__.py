@@ -1,0 +1,1 @@
+"""What is told of a search, while it runs and when it is over."""

@@ -105,7 +105,7 @@ def test_the_best_is_held_against_the_run_s_own_and_named(searched, smoke_run, c
     assert "the run's own search: val_exact_match 0\n" in done.out
     best = searched.search().ranked()[0]
     assert f"best: trial {best.number}, val_exact_match 0, more by 0 [0, 0]\n" in done.out
-    assert f"that is no better than the run's own, on {EXAMPLES} examples of validation" in done.out
+    assert f"that is no better than the run's own, on the {EXAMPLES} examples of va" in done.out
     *_, evaluating, exporting = done.out.splitlines()
     assert evaluating.startswith(f"  python -m pipelines.evaluate {run} --task.")
     assert exporting.startswith(f"  python -m serving.export {run} --task.")
@@ -142,7 +142,7 @@ def test_another_search_is_evaluated_under_a_name_of_its_own(smoke_run, tmp_path
         (["--task.beam_width=wide"], "--task.beam_width"),
         (["--task.length_normalization=gmnt"], "gmnt is no choice; there is: gnmt, power"),
         (["--task.label_smoothing=0.1"], "unknown option --task.label_smoothing; there is: "),
-        (["--epochs=3"], "unknown option --epochs; there is: --task."),
+        (["--epochs=3"], "unknown option --epochs; there is: "),
     ],
 )
 def test_what_no_search_can_be_is_refused(options, words, smoke_run) -> None:
@@ -200,7 +200,7 @@ def test_what_cannot_be_searched_is_refused(options, words, smoke_run, tmp_path,
 
 
 def test_captions_are_searched_for_alike(smoke_run, tmp_path, command) -> None:
-    options = ("--vary=task.beam_width=integer(2,3)", "--trials=1", "--examples=6")
+    options = ("--vary=task.beam_width=choice(3)", "--trials=1", "--examples=6")
     where = ("--run=small", f"--runs_dir={tmp_path}")
     done = command(decoding.main, smoke_run(CAPTIONING), *options, *where)
     assert done.status == 0, done.err

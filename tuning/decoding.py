@@ -128,8 +128,8 @@ def define(opened: OpenRun, given: Mapping[str, Any]) -> DecodingDefinition:
     others = [f"val_{name}" for name in scores.values if name not in scores.summed]
     check_measures(definition, objectives, [MILLISECONDS, *others])
     for dimension in definition.space:
-        for value in dimension.choices or (dimension.low, dimension.high):
-            definition.configuration({dimension.name: value})
+        for value in dimension.choices or [scales.value_at(dimension, x) for x in (0.0, 0.3, 1.0)]:
+            definition.configuration({dimension.name: value})  # refuses what no search can be
     return definition
 
 
@@ -143,11 +143,13 @@ def _conclude(decoding: TunedDecoding) -> None:
     verdict = "better" if low > 0 else "worse" if high < 0 else "no better"
     print(f"the run's own search: {search.objective} {digits(own.value)}")
     print(f"best: trial {best.number}, {search.objective} {digits(found.value)}, more by {gain}")
-    print(f"that is {verdict} than the run's own, on {len(found.terms):,} examples of {SPLIT}")
+    print(
+        f"that is {verdict} than the run's own, on the {len(found.terms):,} examples of {SPLIT} "
+        f"that chose it among {len(search.trials)} trials; to test it, and to export with it:"
+    )
     chosen = folder.definition.configuration(best.hyperparameters)
     changes = opened.run.configuration.differences(chosen)
     options = as_options({name: value for name, (_, value) in changes.items()})
-    print("test and export it:")
     for command in ("pipelines.evaluate", "serving.export"):
         print(" ", "python -m", command, opened.run.path, *options)
 

@@ -57,8 +57,8 @@ class DecodingDefinition(Definition):
         """
         own = Run(self.trained).configuration
         width = values.get("task.beam_width", own.task["beam_width"])
-        answers = {"task.answers": min(own.task["answers"], width)}
-        return searching(own, as_options(answers | dict(values)))
+        answers = min(own.task["answers"], width)
+        return searching(own, as_options({**values, "task.answers": answers}))
 
 
 class TunedDecoding(TunedApplication):

@@ -104,7 +104,7 @@ def test_the_best_is_held_against_the_run_s_own_and_named(searched, smoke_run, c
     # Nothing is learned in two steps, so every answer is wrong, however it is searched for.
     assert "the run's own search: val_exact_match 0\n" in done.out
     best = searched.search().ranked()[0]
-    assert f"best: trial {best.number}, val_exact_match 0, more by 0 [0, 0]\n" in done.out
+    assert f"best: trial {best.number}, val_exact_match 0, a gain of 0 [0, 0]\n" in done.out
     assert f"that is no better than the run's own, on the {EXAMPLES} examples of va" in done.out
     *_, evaluating, exporting = done.out.splitlines()
     assert evaluating.startswith(f"  python -m pipelines.evaluate {run} --task.")

@@ -142,7 +142,7 @@ def _conclude(decoding: TunedDecoding) -> None:
     gain = spelled(found.value - own.value, (low, high))
     verdict = "better" if low > 0 else "worse" if high < 0 else "no better"
     print(f"the run's own search: {search.objective} {digits(own.value)}")
-    print(f"best: trial {best.number}, {search.objective} {digits(found.value)}, more by {gain}")
+    print(f"best: trial {best.number}, {search.objective} {digits(found.value)}, a gain of {gain}")
     print(
         f"that is {verdict} than the run's own, on the {len(found.terms):,} examples of {SPLIT} "
         f"that chose it among {len(search.trials)} trials; to test it, and to export with it:"

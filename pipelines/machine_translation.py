@@ -20,7 +20,8 @@ Multi30k, English → German, with ``--architecture transformer_tiny``, ``--prep
 training beside other work on two shared cores of an AMD EPYC).
 
 ``python -m pipelines.diagnose RUN`` says whether the search or the model is at fault for what is
-wrong, and which beam width and length penalty are best.
+wrong, and which beam width and length penalty are best; ``python -m tuning.decoding RUN`` looks for
+the best of both together.
 
 Served, three signatures:
 

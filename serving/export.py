@@ -52,6 +52,7 @@ Samples = Mapping[str, Mapping[str, np.ndarray]]
 def export_run(
     run: str | os.PathLike,
     *,
+    search: Sequence[str] = (),
     model_base_path: str | os.PathLike | None = None,
     model_name: str | None = None,
     force: bool = False,
@@ -61,6 +62,7 @@ def export_run(
 
     Args:
         run: the run folder.
+        search: how texts are searched for, see ``pipelines.engine.answers.open_run``.
         model_base_path: the folder of the version folders; by default ``exports/<model_name>``.
         model_name: by default the application's name.
         force: also writes a version whose signatures differ from those of the newest there.
@@ -78,7 +80,7 @@ def export_run(
     # Only now, so that --help needs no TensorFlow.
     from pipelines.engine.answers import open_run
 
-    opened = open_run(run)
+    opened = open_run(run, search)
     base_path = model_base_path or DEFAULT_BASE_PATH / (model_name or opened.application.name)
     functions = opened.functions(jit_compile=jit_compile)
     # Not all of the model's: what only training needs stays behind.
@@ -284,7 +286,8 @@ def run(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m serving.export",
         allow_abbrev=False,
-        description="Exports a finished run as the next version for a model server.",
+        description="Exports a finished run as the next version for a model server. How one "
+        "searches for texts can be changed after RUN: --task.beam_width, --task.length_penalty ...",
     )
     parser.add_argument("run", metavar="RUN", help="the run folder")
     place = parser.add_mutually_exclusive_group()
@@ -302,8 +305,9 @@ def run(arguments: Sequence[str]) -> None:
         action="store_true",
         help="compile what decodes by XLA; servers then need --xla_cpu_compilation_enabled",
     )
-    options = vars(parser.parse_args(arguments))
-    print(f"exported: {export_run(options.pop('run'), **options)}")
+    known, search = parser.parse_known_args(arguments)
+    options = vars(known)
+    print(f"exported: {export_run(options.pop('run'), search=search, **options)}")
     if options["jit_compile"]:
         print("its server needs --xla_cpu_compilation_enabled (on a GPU --xla_gpu_…)")
 

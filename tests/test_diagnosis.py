@@ -16,7 +16,7 @@ from pipelines.diagnosis.hypotheses import (
     Pairs,
     preferred,
     references,
-    search_again,
+    writer,
 )
 from pipelines.diagnosis.search_or_model import Trial, advice_on_cause, blame, sufficient
 from pipelines.engine.answers import open_run
@@ -220,7 +220,7 @@ def test_answers_are_those_of_the_evaluation(smoke_run):
     rows = [json.loads(x) for x in (folder / "predictions/test.jsonl").read_text().splitlines()]
     opened = open_run(folder)
     pairs = Pairs.read(opened.assembly.source, opened.preprocessor, "test", len(rows))
-    ((found, texts, _),) = search_again(opened, pairs, 4, [opened.task.length_penalty])
+    found, texts, _ = writer(opened, pairs, opened.task)(opened.task.length_penalty)
     assert texts == [row["texts"][0] for row in rows]
     np.testing.assert_allclose(found.scores, [row["scores"][0] for row in rows], rtol=1e-4)
     human = references(opened, pairs)

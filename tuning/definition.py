@@ -118,9 +118,13 @@ class Definition:
         Raises:
             UserError: for a combination that the application refuses.
         """
-        arguments = [f"--{name}={_spelled(value)}" for name, value in values.items()]
-        arguments += [f"--monitor={self.objective}", f"--seed={self.seed}"]
-        return configured(load_application(self.application), [*self.options, *arguments])
+        own = {"monitor": self.objective, "seed": self.seed}
+        options = [*self.options, *as_options({**values, **own})]
+        return configured(load_application(self.application), options)
+
+    def broken(self, measures: Mapping[str, float]) -> tuple[str, ...]:
+        """The limits that measures do not keep, as the user wrote them."""
+        return tuple(text for text in self.limits if not Limit.parse(text).holds(measures))
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2)
@@ -165,6 +169,11 @@ def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     return listed
 
 
+def as_options(values: Mapping[str, Any]) -> list[str]:
+    """Options of a command line, by their names without hyphens."""
+    return [f"--{name}={_spelled(value)}" for name, value in values.items()]
+
+
 def _spelled(value: Any) -> str:
     """A value as the command line reads it."""
     return value if isinstance(value, str) else json.dumps(value)
@@ -187,9 +196,10 @@ def measured_names(configuration: Configuration) -> list[str]:
     return [f"val_{name}" for name in ("loss", *(metric.name for metric in metrics))]
 
 
-def check_measures(definition: Definition, configuration: Configuration) -> None:
+def check_measures(
+    definition: Definition, objectives: Sequence[str], others: Sequence[str]
+) -> None:
     """Raises UserError for an objective or a limit that no trial has."""
-    names = measured_names(configuration)
-    choose("--objective", definition.objective, names)
+    choose("--objective", definition.objective, objectives)
     for text in definition.limits:
-        choose("measure in --limit", Limit.parse(text).name, [LATENCY, PARAMETERS, *names])
+        choose("measure in --limit", Limit.parse(text).name, [*others, *objectives])

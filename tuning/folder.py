@@ -5,6 +5,7 @@ began              the second at which it began
 trials/0001/       the run of each trial, as of ``python -m pipelines.<application>``; those of
                    its further trainings (folds, executions) are called 0001-2, 0001-3 ...
 records/0001.json  what came of each trial (trials.py), written by the process that runs it
+trials/0001.json   the texts that each trial wrote, where only decoding is searched (decoding.py)
 logs/0001.txt      what was printed meanwhile
 oracle/            keras-tuner's state
 best.json          the configuration of the best trial, for ``--config``
@@ -34,10 +35,15 @@ DEATHS = 3  # of processes, until it is the trial that is at fault
 
 
 class Folder:
-    """The folder of one search, there or not."""
+    """The folder of one search, there or not.
 
-    def __init__(self, path: str | os.PathLike) -> None:
-        self.path = pathlib.Path(path)
+    Args:
+        path: of the folder.
+        kind: of the search that it holds.
+    """
+
+    def __init__(self, path: str | os.PathLike, kind: type[Definition] = Definition) -> None:
+        self.path, self.kind = pathlib.Path(path), kind
         self.definition_file = self.path / "search.json"
         self.best_file = self.path / "best.json"
 
@@ -69,7 +75,7 @@ class Folder:
         if not self.exists:
             raise UserError(f"{self.path} is no folder of a search: it has no search.json")
         try:
-            return Definition.from_json(self.definition_file.read_text())
+            return self.kind.from_json(self.definition_file.read_text())
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{self.definition_file} tells of no search: {error!r}") from None
 

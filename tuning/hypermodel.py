@@ -141,8 +141,7 @@ class TunedApplication(kt.HyperModel):
         }
         score = statistics.fmean(scores)
         measures[PARAMETERS] = runs[0].load_model().count_params()
-        limits = {text: Limit.parse(text) for text in self.definition.limits}
-        if LATENCY in [limit.name for limit in limits.values()]:
+        if LATENCY in [Limit.parse(text).name for text in self.definition.limits]:
             measures[LATENCY] = latency_ms(runs[0])
         known = {**measures, objective: score}
         return dataclasses.replace(
@@ -151,7 +150,7 @@ class TunedApplication(kt.HyperModel):
             score=score,
             spread=statistics.stdev(scores) if len(scores) > 1 else None,
             measures=measures,
-            broken=tuple(text for text, limit in limits.items() if not limit.holds(known)),
+            broken=self.definition.broken(known),
             curve=tuple(metrics[objective] for metrics in runs[0].history),
         )
 

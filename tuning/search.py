@@ -23,11 +23,12 @@ tuning.worker``.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from pipelines.engine.application import UserError, application_names, choose, load_application
@@ -36,12 +37,13 @@ from pipelines.engine.cli import run_command
 from pipelines.engine.configuration import ALIASES, Command, Configuration, parse
 from tuning import definition as definitions
 from tuning.chief import direct, direct_elsewhere
-from tuning.definition import Definition
+from tuning.definition import LATENCY, PARAMETERS, Definition
 from tuning.folder import Folder
 from tuning.oracles import FAILURES_IN_A_ROW, HyperbandOracle, oracle_of
 from tuning.report.progress import spelled_score
 from tuning.report.show import Show
 from tuning.space import objective_of, parse_dimension, space_of
+from tuning.trials import Trial
 from tuning.tuner import Tuner, begun_oracle, is_chief
 
 RUNS = "runs/tuning"
@@ -60,18 +62,10 @@ def run(arguments: Sequence[str]) -> None:
     workers = given.pop("workers", 1)
     if workers < 1:
         raise UserError(f"--workers must be at least 1, not {workers}")
-    application = choose("application", given["application"], application_names())
-    resume, name = given.pop("resume", False), given.pop("run", None)
-    folder = Folder(pathlib.Path(given.pop("runs_dir", RUNS), application, name or _name(given)))
+    choose("application", given["application"], application_names())
     if rest:
         given["options"] = tuple(rest)
-    if resume:
-        if not name:
-            raise UserError("--resume needs --run NAME, the search to continue")
-        _resume(folder, given)
-    else:
-        folder.create(define(given))
-    _search(folder, workers)
+    _search(begun(given, define), workers)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -119,7 +113,8 @@ def define(given: Mapping[str, Any]) -> Definition:
     space = space_of(configuration, fixed, varied, given.get("priority"))
     values = {"objective": objective_of(configuration.application)} | dict(given) | listed
     definition = Definition(**values | {"space": tuple(space)})
-    definitions.check_measures(definition, configuration)
+    names = definitions.measured_names(configuration)
+    definitions.check_measures(definition, names, [LATENCY, PARAMETERS])
     oracle = oracle_of(definition, configuration.recipe.epochs, ranked=lambda: [])
     if isinstance(oracle, HyperbandOracle) and "trials" not in given:
         return dataclasses.replace(definition, trials=oracle.plan)
@@ -149,42 +144,78 @@ def _name(given: Mapping[str, Any]) -> str:
     return "-".join([given.get("tuner", "random"), time.strftime("%Y%m%d-%H%M%S")])
 
 
-def _resume(folder: Folder, given: Mapping[str, Any]) -> None:
-    begun = folder.definition
-    later = define({**vars(begun), **given})
-    if changes := begun.changes(later):
+def begun(
+    given: dict[str, Any],
+    define: Callable[[Mapping[str, Any]], Definition],
+    kind: type[Definition] = Definition,
+) -> Folder:
+    """The folder of a new search, or with ``--resume`` of one that was begun.
+
+    Args:
+        given: what was given on the command line; where to is taken out.
+        define: makes the definition of what remains.
+        kind: of the definition.
+
+    Raises:
+        UserError: if there is no such search, or the folder is not as it must be.
+    """
+    resume, name = given.pop("resume", False), given.pop("run", None)
+    path = pathlib.Path(given.pop("runs_dir", RUNS), given["application"], name or _name(given))
+    folder = Folder(path, kind)
+    if not resume:
+        folder.create(define(given))
+        return folder
+    if not name:
+        raise UserError("--resume needs --run NAME, the search to continue")
+    before = folder.definition
+    later = define({**vars(before), **given})
+    if changes := before.changes(later):
         raise UserError(
             f"--resume continues {folder.path} as it was begun; not with {'; '.join(changes)}"
         )
     folder.write_definition(later)
+    return folder
 
 
 def _search(folder: Folder, workers: int) -> None:
     """Runs what trials are left, and reports."""
+    with shown(folder) as show:
+        if folder.definition.default:
+            Tuner(folder).train_default()
+        if is_chief():
+            direct_elsewhere(folder, begun_oracle(folder), look=show)
+        elif workers > 1:
+            direct(folder, begun_oracle(folder), workers, look=show)
+        else:
+            Tuner(folder, ended=show).run()
+    search, best = folder.search(), best_trial(folder)
+    if search.default is not None:
+        print(f"the recipe as it is: {search.objective} {digits(search.default)}")
+    print(
+        f"best: trial {best.number}, {search.objective} {spelled_score(best)}; train and test it:"
+    )
+    print(f"  python -m pipelines.{search.application} --config {folder.best_file}")
+
+
+@contextlib.contextmanager
+def shown(folder: Folder) -> Iterator[Show]:
+    """Within it the trials of a search run, and are shown as they end; then it is reported."""
     definition = folder.definition
-    show = Show(folder)
     print(f"search: {folder.path} ({definition.tuner}, {len(definition.space)} hyperparameters)")
+    show = Show(folder)
     try:
         with show.live():
-            if definition.default:
-                Tuner(folder).train_default()
-            if is_chief():
-                direct_elsewhere(folder, begun_oracle(folder), look=show)
-            elif workers > 1:
-                direct(folder, begun_oracle(folder), workers, look=show)
-            else:
-                Tuner(folder, ended=show).run()
+            yield show
         show()
         show.report()
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"continue with the same command and --run {folder.path.name} --resume"
         ) from None
-    _conclude(folder)
 
 
-def _conclude(folder: Folder) -> None:
-    """Tells of the best trial, or why there is none."""
+def best_trial(folder: Folder) -> Trial:
+    """The best one of a search that has ended; UserError with the reason where there is none."""
     search = folder.search()
     last = [trial for trial in search.trials if trial.status == "failed"][-1:]
     failed = [trial.status == "failed" for trial in search.trials[-FAILURES_IN_A_ROW:]]
@@ -193,19 +224,13 @@ def _conclude(folder: Folder) -> None:
             f"{FAILURES_IN_A_ROW} trials failed in a row, the last one so: {last[0].reason} "
             f"(see {folder.log(last[0].number)})"
         )
-    if search.default is not None:
-        print(f"the recipe as it is: {search.objective} {digits(search.default)}")
     ranked = search.ranked()
     if not ranked:
         raise UserError("no trial keeps the limits: see the report")
     begun, planned = len(search.trials), folder.definition.trials
     if begun < planned:
         print(f"{begun} of {planned} trials: {search.tuner} has no more settings to propose")
-    best = ranked[0]
-    print(
-        f"best: trial {best.number}, {search.objective} {spelled_score(best)}; train and test it:"
-    )
-    print(f"  python -m pipelines.{search.application} --config {folder.best_file}")
+    return ranked[0]
 
 
 main = functools.partial(run_command, run)

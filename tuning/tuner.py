@@ -35,15 +35,20 @@ class Tuner(BaseTuner):
     Args:
         folder: of the search.
         ended: called after each trial.
+        hypermodel: what is tuned; None: the application.
     """
 
-    def __init__(self, folder: Folder, ended: Callable[[], Any] = lambda: None) -> None:
-        application = TunedApplication(folder)
+    def __init__(
+        self,
+        folder: Folder,
+        ended: Callable[[], Any] = lambda: None,
+        hypermodel: TunedApplication | None = None,
+    ) -> None:
         self.folder, self.definition, self.ended = folder, folder.definition, ended
         config.DEBUG = False  # keras-tuner's printing of what each failed trial has in its log
         super().__init__(
             oracle=begun_oracle(folder),
-            hypermodel=application,
+            hypermodel=hypermodel or TunedApplication(folder),
             directory=str(folder.path),
             project_name="oracle",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -74,27 +74,31 @@ def preferred(
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Sources and references of a split, as texts and as tokens.
+    """Sources and references of a split, as they came and as tokens.
 
     Attributes:
-        raw: ``source`` and ``target``, lists of texts.
+        raw: the fields of the examples, but for pictures, as Python's values.
         features: what the preprocessor makes of the sources.
-        target: [examples, (tokens)] ragged ids of the references.
+        target: [examples, (tokens)] ragged ids of the references; of captions [examples,
+            (captions), (tokens)].
     """
 
-    raw: dict[str, list[str]]
+    raw: dict[str, list]
     features: dict[str, Any]
     target: Any
 
     @classmethod
     def read(cls, source: Any, preprocessor: Any, split: str, limit: int | None) -> Pairs:
         """The first ``limit`` examples of a split; UserError where there are none."""
-        batches = list(readable(raw_batches(source, split, limit)))
-        if not batches:
+        pieces = []
+        for batch in readable(raw_batches(source, split, limit)):
+            raw = {n: value for n, value in batch.items() if n not in preprocessor.encoded}
+            pieces.append((raw, preprocessor.features(batch), preprocessor.target(batch)))
+        if not pieces:
             raise UserError(f"the {split} split has no examples")
-        raw = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *batches)
-        texts = {n: [plain(value) for value in raw[n].numpy()] for n in ("source", "target")}
-        return cls(texts, preprocessor.features(raw), preprocessor.target(raw))
+        raw, features, target = tf.nest.map_structure(lambda *x: tf.concat(x, axis=0), *pieces)
+        raw = {name: [plain(value) for value in column.numpy()] for name, column in raw.items()}
+        return cls(raw, features, target)
 
     def batches(self, rows: int) -> Iterator[tuple[np.ndarray, dict[str, Any], Any]]:
         """Indices, features and targets of ``rows`` examples at a time, those of like length."""
@@ -105,43 +109,54 @@ class Pairs:
             yield chosen, features, tf.gather(self.target, chosen)
 
 
-def search_again(
-    opened: Any, pairs: Pairs, beam_width: int, length_penalties: list[float]
-) -> Iterator[tuple[Hypotheses, list[str], float]]:
-    """What the model writes with one beam and several length penalties.
+def writer(
+    opened: Any, pairs: Pairs, task: Search
+) -> Callable[[float], tuple[Hypotheses, list[str], float]]:
+    """A function that has the model write a text for every source, again and again.
 
-    One graph serves all penalties; neither its tracing nor its first batch counts as decoding time.
+    One graph serves all length penalties; neither its tracing nor its first batch counts as
+    decoding time.
 
     Args:
         opened: a run whose task is a ``Search``.
-        pairs: what to translate.
-        beam_width: of the search; all else is as in the run, but that nothing is paid for coverage.
-        length_penalties: α of each search.
+        pairs: what to write about.
+        task: the run's, with whatever search is wanted; its length penalty is not read.
 
-    Yields:
-        For each penalty the best answers, their texts, and the seconds that decoding took.
+    Returns:
+        ``write(length_penalty)``: the best answers, their texts, and the seconds that decoding
+        took.
     """
-    task = dataclasses.replace(opened.task, beam_width=beam_width, answers=1, coverage_penalty=0.0)
     preprocessor = opened.preprocessor
 
-    def translate(features: dict, penalty: Any) -> tuple:
+    def best(features: dict, penalty: Any) -> tuple:
         response = task.respond(opened.model, features, Wishes(length_penalty=penalty))
         texts = preprocessor.answer(response, {})["texts"]
         return response["tokens"][:, 0], response["scores"][:, 0], texts[:, 0]
 
-    rows = min(max(HYPOTHESES // beam_width, 1), ROWS)
-    batches = [
-        (index, preprocessor.model_inputs(features)) for index, features, _ in pairs.batches(rows)
-    ]
-    traced = _traced(translate, batches[0][1], tf.TensorSpec([None], tf.float32))
-    traced(*batches[0][1:], tf.zeros(len(batches[0][0])))
-    for penalty in length_penalties:
-        progress = track(batches, "  ...", transient=True, disable=not sys.stdout.isatty())
+    rows = min(max(HYPOTHESES // task.beam_width, 1), ROWS)
+    count = -(-int(pairs.target.nrows()) // rows)
+
+    def batches() -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+        # Anew each time: scaled, the pictures of a split would fill the memory.
+        for index, features, _ in pairs.batches(rows):
+            yield index, preprocessor.model_inputs(features)
+
+    traced = _traced(best, (x for _, x in batches()), tf.TensorSpec([None], tf.float32))
+    index, inputs = next(batches())
+    traced(inputs, tf.zeros(len(index)))
+
+    def write(length_penalty: float) -> tuple[Hypotheses, list[str], float]:
+        off = not sys.stdout.isatty()
         started = time.perf_counter()
-        answers = [traced(inputs, tf.fill([len(index)], penalty)) for index, inputs in progress]
+        indices, answers = [], []
+        for index, inputs in track(batches(), "  ...", total=count, transient=True, disable=off):
+            indices.append(index)
+            answers.append(traced(inputs, tf.fill([len(index)], length_penalty)))
         seconds = time.perf_counter() - started
-        tokens, scores, texts = _in_order([index for index, _ in batches], answers)
-        yield Hypotheses.of(tokens, scores), [plain(text) for text in texts], seconds
+        tokens, scores, texts = _in_order(indices, answers)
+        return Hypotheses.of(tokens, scores), [plain(text) for text in texts], seconds
+
+    return write
 
 
 def references(opened: Any, pairs: Pairs) -> Hypotheses:
@@ -150,16 +165,24 @@ def references(opened: Any, pairs: Pairs) -> Hypotheses:
         (index, opened.preprocessor.model_inputs(features | {"target": target}))
         for index, features, target in pairs.batches(ROWS)
     ]
-    traced = _traced(lambda inputs: opened.task.forced(opened.model, inputs), batches[0][1])
+    traced = _traced(
+        lambda inputs: opened.task.forced(opened.model, inputs), [inputs for _, inputs in batches]
+    )
     scores = [(traced(inputs)["scores"],) for _, inputs in batches]
     (scores,) = _in_order([index for index, _ in batches], scores)
     return Hypotheses.of(pairs.target.to_tensor(PADDING).numpy(), scores)
 
 
-def _traced(function: Any, inputs: dict[str, Any], *rest: Any) -> Any:
-    """``function`` as a graph for inputs like these, of any size."""
-    specs = {name: tf.TensorSpec([None] * len(x.shape), x.dtype) for name, x in inputs.items()}
-    return tf.function(function, autograph=False).get_concrete_function(specs, *rest)
+def _traced(function: Callable, batches: Iterable[dict[str, Any]], *rest: Any) -> Any:
+    """``function`` as one graph for all these batches of inputs, and further arguments."""
+
+    def common(first: tf.TensorSpec, *others: tf.TensorSpec) -> tf.TensorSpec:
+        shape = first.most_specific_common_supertype(others).shape
+        return tf.TensorSpec([None, *shape[1:]], first.dtype)
+
+    specs = [tf.nest.map_structure(tf.TensorSpec.from_tensor, inputs) for inputs in batches]
+    inputs = tf.nest.map_structure(common, *specs)
+    return tf.function(function, autograph=False).get_concrete_function(inputs, *rest)
 
 
 def _in_order(indices: list[np.ndarray], batches: list[tuple]) -> list[list]:

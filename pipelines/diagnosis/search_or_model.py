@@ -24,7 +24,7 @@ from pipelines.diagnosis.hypotheses import (
     Pairs,
     preferred,
     references,
-    search_again,
+    writer,
 )
 from pipelines.engine.bootstrap import interval, mean, spelled
 from pipelines.tasks.decoding import Search
@@ -179,8 +179,12 @@ def _trials(
 ) -> list[Trial]:
     """Searches with one beam and several length penalties; says what came out."""
     trials = []
-    searches = search_again(opened, pairs, beam_width, penalties)
-    for penalty, (found, texts, seconds) in zip(penalties, searches, strict=True):
+    search = dataclasses.replace(
+        opened.task, beam_width=beam_width, answers=1, coverage_penalty=0.0
+    )
+    write = writer(opened, pairs, search)
+    for penalty in penalties:
+        found, texts, seconds = write(penalty)
         trial = Trial(
             beam_width=beam_width,
             length_penalty=penalty,

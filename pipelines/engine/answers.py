@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 
-from pipelines.engine.application import UserError
+from pipelines.engine.application import UserError, load_application
 from pipelines.engine.assembly import Assembly, assemble
 from pipelines.engine.compilation import LENGTHS, ROWS, compiled
+from pipelines.engine.configuration import Configuration, Parser
 from pipelines.engine.data import raw_batches
 from pipelines.engine.lazy import tensorflow as tf
 from pipelines.engine.run import Run
+from pipelines.tasks.decoding import Search
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,12 @@ class OpenRun:
     @property
     def task(self) -> Any:
         return self.assembly.task
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What it is asked to do otherwise than as it was trained to: dotted name → value."""
+        differences = self.run.configuration.differences(self.assembly.configuration)
+        return {name: value for name, (_, value) in differences.items()}
 
     @property
     def trackables(self) -> list:
@@ -139,14 +147,44 @@ def _at_least_one_row(features: dict[str, Any], rows: tf.Tensor) -> dict[str, An
     return {name: filled(value) for name, value in features.items()}
 
 
-def open_run(path: str | os.PathLike) -> OpenRun:
-    """Loads a finished run.
+def searching(configuration: Configuration, options: Sequence[str]) -> Configuration:
+    """The configuration, but that texts are searched for in another way.
+
+    Args:
+        configuration: of a run.
+        options: of a command line, those of ``Search``: ``--task.beam_width=8``.
 
     Raises:
-        UserError: if the folder is no run, or the run is not finished.
+        UserError: for a task that searches for no texts, and for what no search can be.
+    """
+    name = configuration.application
+    task = load_application(name).task(**configuration.task)
+    if not isinstance(task, Search):
+        raise UserError(f"{name} searches for no texts, and so has no option {options[0]} here")
+    own = {field.name: getattr(task, field.name) for field in dataclasses.fields(Search)}
+    parser = Parser(allow_abbrev=False, exit_on_error=False)
+    parser.add_class_arguments(Search, "task")
+    parser.set_defaults({f"task.{option}": value for option, value in own.items()})
+    wanted = parser.parse_args(list(options)).as_dict()["task"]
+    changed = {option: value for option, value in wanted.items() if value != own[option]}
+    dataclasses.replace(task, **changed)  # refuses what no search can be
+    return dataclasses.replace(configuration, task={**configuration.task, **changed})
+
+
+def open_run(path: str | os.PathLike, search: Sequence[str] = ()) -> OpenRun:
+    """Loads a finished run.
+
+    Args:
+        path: of its folder.
+        search: options as of a command line, how texts are searched for instead of as it was
+            trained to: ``--task.beam_width=8``.
+
+    Raises:
+        UserError: if the folder is no run, the run is not finished, or it cannot search so.
     """
     run = Run(path)
     run.require_finished()
-    assembly = assemble(run.configuration)
+    configuration = run.configuration
+    assembly = assemble(searching(configuration, search) if search else configuration)
     assembly.preprocessor.restore(run.preprocessor_folder)
     return OpenRun(run, assembly, run.load_model())

@@ -15,6 +15,7 @@ from rich.progress import track
 
 from pipelines.engine.answers import OpenRun
 from pipelines.engine.application import UserError, choose
+from pipelines.engine.bootstrap import digits
 from pipelines.engine.data import (
     READ_BATCH,
     Examples,
@@ -24,7 +25,7 @@ from pipelines.engine.data import (
     training_views,
 )
 from pipelines.engine.lazy import tensorflow as tf
-from pipelines.engine.report import write_joint_report, write_report
+from pipelines.engine.report import write_report, write_report_beside
 from pipelines.engine.run import write_text
 from pipelines.tasks.examples import by_example
 from pipelines.tasks.task import Evaluation
@@ -37,7 +38,8 @@ def evaluate(
 ) -> Evaluation:
     """Answers every example of a split and compares with the truth.
 
-    Writes ``predictions/<split>.jsonl``, ``scores.json``, ``report.md`` and its pictures.
+    Writes ``predictions/<split>.jsonl``, ``scores.json``, ``report.md`` and its pictures; of a run
+    that was opened to search otherwise than as it was trained to, as ``evaluate_together`` does.
 
     Args:
         opened: the run.
@@ -55,8 +57,13 @@ def evaluate(
         training_views=functools.partial(training_views, opened.assembly),
         look_inside=look_inside,
     )
-    record(opened, split, evaluation)
-    write_report(opened.run, opened.task, evaluation)
+    name = changed_name(opened, split)
+    record(opened, name, evaluation)
+    if name == split:
+        write_report(opened.run, opened.task, evaluation)
+    else:
+        what = f"With {', '.join(f'--{key} {value}' for key, value in opened.changes.items())}."
+        write_report_beside(opened.run, opened.task, evaluation, name, what)
     return evaluation
 
 
@@ -120,7 +127,12 @@ def evaluate_together(
     evaluation = _compared(first, split, batches.map(lambda raw: {"example": raw}), answer)
     name = joint_name(split, crops, [member.run.path.name for member in members[1:]])
     record(first, name, evaluation)
-    write_joint_report(first.run, first.task, evaluation, name, members)
+    what = "The mean of the answers of: " + ", ".join(
+        f"{member.run.path.name} ({member.assembly.configuration.architecture}, "
+        f"{member.model.count_params():,} parameters)"
+        for member in members
+    )
+    write_report_beside(first.run, first.task, evaluation, name, f"{what}.")
     return name, evaluation
 
 
@@ -137,6 +149,15 @@ def require_one_question(members: Sequence[OpenRun]) -> None:
             only = sorted(set(classes[0]) ^ set(classes[1]))
             listed = ", ".join(only[:5]) + ", ..." * (len(only) > 5)
             raise UserError(f"{both}only one of them knows {listed}")
+
+
+def changed_name(opened: OpenRun, split: str) -> str:
+    """What an evaluation is called, for instance ``test-beam_width-8`` where that was asked for."""
+    spelled = [
+        f"{name.removeprefix('task.')}-{digits(value) if isinstance(value, float) else value}"
+        for name, value in opened.changes.items()
+    ]
+    return "-".join([split, *spelled])
 
 
 def joint_name(split: str, crops: int, others: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.engine.answers import OpenRun
 from pipelines.engine.bootstrap import digits
 from pipelines.engine.run import Run, replacing, write_text
 from pipelines.tasks.task import Evaluation, Figure, Task
@@ -23,20 +22,21 @@ def write_report(run: Run, task: Task, evaluation: Evaluation) -> None:
     _write(run.path, run, what, run.scores, figures, evaluation)
 
 
-def write_joint_report(
-    run: Run, task: Task, evaluation: Evaluation, name: str, members: Sequence[OpenRun]
-) -> None:
-    """Writes the report of a joint evaluation into the folder ``name`` of the run."""
-    what = "The mean of the answers of: " + ", ".join(
-        f"{member.run.path.name} ({member.assembly.configuration.architecture}, "
-        f"{member.model.count_params():,} parameters)"
-        for member in members
-    )
+def write_report_beside(run: Run, task: Task, evaluation: Evaluation, name: str, what: str) -> None:
+    """Writes the report of an evaluation that is not of the run as it is into its folder ``name``.
+
+    Args:
+        run: whose folder it is.
+        task: that draws the pictures.
+        evaluation: to report.
+        name: under which it was recorded.
+        what: it is, a sentence.
+    """
     scores = {key: run.scores[key] for key in (evaluation.split, name) if key in run.scores}
     with replacing(run.path / name) as folder:
         folder.mkdir()
         figures = task.figures(evaluation, folder)
-        _write(folder, run, f"{what}.", scores, figures, evaluation)
+        _write(folder, run, what, scores, figures, evaluation)
 
 
 def _write(

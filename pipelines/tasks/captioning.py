@@ -47,13 +47,13 @@ class Captioning(Writing):
         """Compares the best texts with all references.
 
         ``exact_scene`` is the share of captions that describe the very scene, where examples have
-        all ``descriptions`` of theirs. ``bleu_1`` to ``bleu_4`` (Papineni et al. 2002) and ``chrf``
-        (Popović 2015) are sacreBLEU's, of the whole split, lower case, in percent; ``cider_d`` is
-        from 0 to 10, ten times less than usually printed; in its interval n-grams are as rare as in
-        the whole split. ``token_accuracy`` and ``perplexity`` are those of the first reference, as
-        in translation. ``distinct_captions`` is the share of captions that are written for one
-        picture alone; ``distinct_2`` the number of different pairs of neighbouring words by that of
-        all pairs (Li et al. 2016, arXiv:1510.03055).
+        all ``descriptions`` of theirs. ``cider_d`` is from 0 to 10, ten times less than usually
+        printed; in its interval n-grams are as rare as in the whole split. ``bleu_1`` to ``bleu_4``
+        (Papineni et al. 2002) and ``chrf`` (Popović 2015) are sacreBLEU's, of the whole split,
+        lower case, in percent. ``token_accuracy`` and ``perplexity`` are those of the first
+        reference, as in translation. ``distinct_captions`` is the share of captions that are
+        written for one picture alone; ``distinct_2`` the number of different pairs of neighbouring
+        words by that of all pairs (Li et al. 2016, arXiv:1510.03055).
         """
         from sacrebleu.metrics import CHRF
 
@@ -152,10 +152,10 @@ def _spread(count: int, wanted: int) -> list[int]:
 
 
 def _consensus(written: list[str], references: list[list[str]]) -> dict[str, SummedFigure]:
-    """BLEU-1 to BLEU-4 and CIDEr-D."""
+    """CIDEr-D, and BLEU-1 to BLEU-4."""
     bleu = bleu_by_order(written, references, lower_case=True)
     named = {f"bleu_{order}": figure for order, figure in enumerate(bleu, 1)}
-    return named | {"cider_d": mean(cider_d(written, references))}
+    return {"cider_d": mean(cider_d(written, references))} | named
 
 
 def _streams(references: list[list[str]]) -> list[tuple[str | None, ...]]:

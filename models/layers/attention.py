@@ -116,7 +116,8 @@ class MultiHeadAttention(keras.layers.Layer):
         """
         products = self._scaled(ops.matmul(self._split(self.query(queries)), keys))
         weights = ops.softmax(ops.where(mask, products, MASKED))
-        return self._seen(weights, values), weights
+        seen = ops.matmul(ops.cast(weights, values.dtype), values)
+        return self.output_projection(self._joined(seen)), weights
 
     def look_back(self, vectors, written, position, places):
         """Each hypothesis looks at what it consists of, among what all of a source have written.
@@ -137,11 +138,11 @@ class MultiHeadAttention(keras.layers.Layer):
             _with_next(before, position, now) for before, now in zip(written, new, strict=True)
         )
         batch, heads, rows, length, size = ops.shape(written[0])
-        # Of what all have written, as one row of vectors, those of each hypothesis.
-        row = ops.reshape(ops.arange(batch * heads, dtype="int32"), (batch, heads, 1, 1))
-        own = (row * rows + ops.maximum(places, 0)[:, None]) * length
+        # Where the vectors of each hypothesis lie, [B, heads, R, T], among those of all in a row.
+        head = ops.reshape(ops.arange(batch * heads, dtype="int32"), (batch, heads, 1, 1))
+        own = (head * rows + ops.maximum(places, 0)[:, None]) * length
         own = own + ops.arange(length, dtype="int32")
-        keys, values = (ops.take(ops.reshape(all, (-1, size)), own, axis=0) for all in written)
+        keys, values = (ops.take(ops.reshape(v, (-1, size)), own, axis=0) for v in written)
         products = self._scaled(ops.matmul(keys, queries[..., None])[..., 0])
         weights = ops.softmax(ops.where(places[:, None] >= 0, products, MASKED))
         seen = ops.matmul(ops.cast(weights, values.dtype)[..., None, :], values)[..., 0, :]
@@ -155,11 +156,6 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def _scaled(self, products):
         return ops.cast(products, floatx()) / (self.dim // self.heads) ** 0.5
-
-    def _seen(self, weights, values):
-        """Weights [..., heads, Q, S] and values → [..., Q, dim]."""
-        seen = ops.matmul(ops.cast(weights, values.dtype), values)
-        return self.output_projection(self._joined(seen))
 
     def _joined(self, seen):
         """[..., heads, Q, dim / heads] → [..., Q, dim]."""

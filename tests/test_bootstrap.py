@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU
 
-from pipelines.engine.bootstrap import interval, mean, ratio
+from pipelines.engine.bootstrap import digits, interval, mean, ratio
 from pipelines.tasks.text_metrics import corpus_bleu
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "was", "3.5", "well-known", "!", "Zoë's"]
@@ -73,3 +73,11 @@ def test_a_ratio_is_of_sums_and_not_a_mean_of_ratios():
     figure = ratio(np.array([1.0, 30.0]), np.array([1.0, 10.0]))
     assert figure.value == pytest.approx(31 / 11)
     assert set(np.round(figure.resampled(), 6)) == {1.0, round(31 / 11, 6), 3.0}
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(0.123456, "0.1235"), (49686.7, "49,687"), (0.99995452, "0.999955"), (1.0, "1")],
+)
+def test_figures_are_short_but_nearly_all_is_not_all(value, told):
+    assert digits(value) == told

@@ -58,8 +58,10 @@ def interval(resampled: np.ndarray) -> tuple[float, float]:
 
 
 def digits(value: float) -> str:
-    """A figure in four digits; a large one, such as a price, to the unit."""
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    """A figure in four digits; a large one, such as a price, to the unit, nearly one in six."""
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}"
+    return f"{value:.6g}" if 0.9999 < value < 1 else f"{value:.4g}"
 
 
 def spelled(value: float, bounds: tuple[float, float]) -> str:

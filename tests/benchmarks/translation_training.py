@@ -32,7 +32,7 @@ TOKENS_PER_BATCH = 1024
 
 
 def measure(quick: bool) -> list[Comparison]:
-    sentences, pairs = (400, 2) if quick else (2000, 8)
+    sentences, pairs = (400, 2) if quick else (2000, 16)
     with assembled(sentences, WARM_UP + pairs) as assembly:
         data = training_data(assembly)
         with silence():

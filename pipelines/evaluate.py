@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pipelines.diagnosis.slices import judgment, slices, table_of_slices
 from pipelines.engine.answers import open_run
 from pipelines.engine.application import choose
-from pipelines.engine.cli import print_evaluation, run_command
+from pipelines.engine.cli import parse_with_search, print_evaluation, run_command
 from pipelines.engine.evaluate import changed_name, evaluate, evaluate_together
 
 
@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> None:
         help="leave out of an image run's report what goes on inside the network",
     )
     parser.add_argument("--slice", metavar="FIELD", help="show the error by the values of a field")
-    options, search = parser.parse_known_args(arguments)
+    options, search = parse_with_search(parser, arguments)
     members = [open_run(path, search) for path in options.runs]
     first = members[0]
     if options.slice:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.engine.application import UserError
-from pipelines.engine.cli import run_command
+from pipelines.engine.cli import parse_with_search, run_command
 from pipelines.engine.lazy import tensorflow as tf
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ def run(arguments: Sequence[str]) -> None:
         action="store_true",
         help="compile what decodes by XLA; servers then need --xla_cpu_compilation_enabled",
     )
-    known, search = parser.parse_known_args(arguments)
+    known, search = parse_with_search(parser, arguments)
     options = vars(known)
     print(f"exported: {export_run(options.pop('run'), search=search, **options)}")
     if options["jit_compile"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import pathlib
@@ -14,7 +15,7 @@ from sacrebleu.metrics import BLEU
 from pipelines import compare, evaluate, predict
 from pipelines.engine.application import UserError, load_application
 from pipelines.engine.assembly import assemble
-from pipelines.engine.cli import train_run
+from pipelines.engine.cli import parse_with_search, train_run
 from pipelines.engine.configuration import Command, Configuration, parse
 from pipelines.engine.run import Run
 from tests.conftest import run_python, train
@@ -308,3 +309,23 @@ def test_compared_translations_have_paired_intervals_of_bleu(command, smoke_run,
     assert value == pytest.approx(written.score, rel=0.01), "of nothing before"
     assert low < value < high
     assert "perplexity" in result.out
+
+
+SEARCH = ["--task.beam_width=3", "--task.length_penalty", "-0.5"]
+
+
+def test_a_command_s_own_options_stand_beside_those_of_a_search() -> None:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("run")
+    parser.add_argument("--force", action="store_true")
+    options, search = parse_with_search(parser, ["run", *SEARCH, "--force"])
+    assert (options.run, options.force, search) == ("run", True, SEARCH)
+
+
+@pytest.mark.parametrize("surplus", [["--forse"], ["other"], [*SEARCH, "--forse"]])
+def test_what_is_neither_is_refused(surplus, capsys) -> None:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("run")
+    with pytest.raises(SystemExit, match="2"):
+        parse_with_search(parser, ["run", *surplus])
+    assert f"unrecognized arguments: {' '.join(surplus)}" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
 import pathlib
@@ -51,6 +52,20 @@ def run_command(
     except KeyboardInterrupt as interrupt:
         print(f"\nstopped; {interrupt}".removesuffix("; "), file=sys.stderr)
         sys.exit(130)
+
+
+def parse_with_search(
+    parser: argparse.ArgumentParser, arguments: Sequence[str]
+) -> tuple[argparse.Namespace, list[str]]:
+    """A command's own options, and those that say how to search for texts: ``--task.beam_width``.
+
+    All others are refused as the parser does it.
+    """
+    options, search = parser.parse_known_args(arguments)
+    names = [one for one in search if one.startswith("--")]
+    if names[:1] != search[:1] or not all(name.startswith("--task.") for name in names):
+        parser.error(f"unrecognized arguments: {' '.join(search)}")
+    return options, search
 
 
 def main(application: Application, arguments: Sequence[str] | None = None) -> None:

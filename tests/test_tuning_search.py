@@ -28,7 +28,7 @@ from pipelines.sources.partition import Partition
 from tests.conftest import ROOT, run_python
 from tests.served_models import free_port
 from tuning import search
-from tuning.folder import DEATHS, Folder
+from tuning.folder import DEATHS, DEFAULT, Folder
 from tuning.hypermodel import LastExamples, TunedApplication
 from tuning.trials import Trial
 
@@ -44,8 +44,8 @@ def searched(tmp_path_factory) -> Folder:
     search.main(
         [
             *(APPLICATION, "--trials=3", "--refine=1", "--run=small", f"--runs_dir={path}"),
-            *("--vary=model.units=choice(8,9,600)", "--limit=parameters<=20000", "--priority=1"),
-            *("--seed=1", *TINY),
+            *("--vary=model.units=choice(8,9,600)", "--limit=parameters<=21000", "--priority=1"),
+            *("--seed=1", "--default", *TINY),
         ]
     )
     return Folder(path / APPLICATION / "small")
@@ -60,7 +60,7 @@ def test_every_trial_is_recorded(searched) -> None:
         assert trial.score == min(trial.curve)
         assert len(trial.curve) == 2
         assert trial.measures.keys() == {"val_loss", "parameters"}
-        assert bool(trial.broken) == (trial.measures["parameters"] > 20000)
+        assert bool(trial.broken) == (trial.measures["parameters"] > 21000)
         run = searched.run(trial.number)
         assert run.finished
         assert run.configuration.recipe.learning_rate == trial.hyperparameters["learning_rate"]
@@ -69,6 +69,15 @@ def test_every_trial_is_recorded(searched) -> None:
     began = [trial.began for trial in found.trials]
     assert began == sorted(began)
     assert (searched.path / "report.md").exists()
+
+
+def test_the_recipe_is_one_of_those_that_the_box_shrinks_around(searched) -> None:
+    ranked = searched.ranked_with_default()
+    (own,) = (trial for trial in ranked if trial.number == DEFAULT)
+    assert own.score == searched.search().default
+    rate = searched.run(DEFAULT).configuration.recipe.learning_rate
+    assert own.hyperparameters["learning_rate"] == rate
+    assert [trial for trial in ranked if trial is not own] == searched.search().ranked()
 
 
 def test_the_best_trial_replays_with_the_same_figures(searched, tmp_path) -> None:

@@ -21,6 +21,7 @@ from tuning.space import (
     grid,
     objective_of,
     options_of,
+    own_options,
     parse_dimension,
     proposal,
     refined,
@@ -143,6 +144,22 @@ def test_a_refined_box_halves_around_the_best_and_stays_within_the_bounds(seed) 
             assert width == pytest.approx(0.5**times, abs=slack)
             best = ranked[0].hyperparameters[before.name]
             assert after.low * (1 - 1e-9) <= best <= after.high * (1 + 1e-9)
+
+
+def test_the_recipe_is_a_setting_where_it_lies_within_the_bounds() -> None:
+    configuration, _ = parse(
+        load_application("house_prices"), ["--optimizer=momentum", "--learning_rate=0.5"]
+    )
+    space = (
+        scales.log("learning_rate", 1e-3, 1.0),
+        scales.log("weight_decay", 1e-6, 1e-2),  # the recipe has none, which no log scale reaches
+        scales.one_minus("beta_1", 0.9, 0.999, when={"optimizer": ("adam",)}),
+        scales.one_minus("momentum", 0.9, 0.999, when={"optimizer": ("momentum",)}),
+        scales.choice("optimizer", "adam", "momentum"),
+        scales.choice("schedule", "steps", "nothing"),
+    )
+    own = own_options(space, configuration)
+    assert own == {"learning_rate": 0.5, "momentum": 0.9, "optimizer": "momentum"}
 
 
 def test_a_refined_choice_is_what_the_best_third_chose() -> None:

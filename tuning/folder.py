@@ -176,6 +176,12 @@ class Folder:
             default=default[0] if default else None,
         )
 
+    def ranked_with_default(self) -> list[Trial]:
+        """The trials, and the recipe as it is where it was trained, the best first."""
+        search, default = self.search(), self.trial(DEFAULT)
+        known = [*search.trials, default] if default else search.trials
+        return dataclasses.replace(search, trials=known).ranked()
+
     def curve(self, number: int) -> tuple[float, ...]:
         """The objective after each epoch of a trial's first training."""
         objective = self.definition.objective

@@ -31,7 +31,7 @@ from pipelines.sources.partition import Partition
 from pipelines.sources.source import Source
 from tuning.definition import LATENCY, PARAMETERS
 from tuning.folder import DEFAULT, Folder
-from tuning.space import declare, options_of
+from tuning.space import declare, options_of, own_options
 from tuning.stopping import MedianRule, StopAfter
 from tuning.trials import Trial
 
@@ -55,6 +55,10 @@ class TunedApplication(kt.HyperModel):
     def options(self, hp: kt.HyperParameters) -> dict[str, Any]:
         """Option → value, of a proposal."""
         return options_of(self.definition.space, hp.values)
+
+    def own_options(self) -> dict[str, Any]:
+        """Option → value, of the recipe as it is."""
+        return own_options(self.definition.space, self.definition.configuration({}))
 
     def build(self, hp: kt.HyperParameters) -> Configuration:
         """The configuration of a proposal; UserError for a combination that is refused."""

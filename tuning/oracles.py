@@ -91,7 +91,7 @@ class RandomOracle(Durable, kt.oracles.RandomSearchOracle):
     Args:
         space: the user's.
         round_size: trials before each time that the box shrinks.
-        ranked: the trials so far, the best first.
+        ranked: the trials so far, the best first; the recipe as it is may be one of them.
     """
 
     def __init__(

@@ -8,7 +8,9 @@
 
 Every option of ``python -m pipelines.<application>`` may be given too, and is then the same in all
 trials. All else in ``tuning/spaces/<application>.py`` varies; ``--vary`` adds to it or sets other
-bounds, ``--priority 1`` leaves the learning rate alone, 2 what comes next to it, and so on. Trials
+bounds, ``--priority 1`` leaves the learning rate alone, 2 what comes next to it, and so on. With
+``--default`` the recipe as it is is trained first, and with ``--refine`` the box shrinks around it
+too, if it is among the best. Trials
 are compared by a measure of the validation split; the test split is not touched. With ``--folds K``
 each is trained K times instead, as ``python -m pipelines.cross_validate`` does it: scored on one
 part of the training and validation examples, trained on the others; what counts is the mean. With
@@ -87,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit", action="append", dest="limits", metavar="M<=X", help="e.g. 'latency_ms<=10'")
     add("--executions", type=int, metavar="E", help="trainings of a trial, with other seeds")
     add("--folds", type=int, metavar="K", help="trainings of a trial, each scored on another part")
-    add("--default", action="store_true", help="also train the recipe as it is, to compare with")
+    add("--default", action="store_true", help="also train the recipe as it is, for comparison")
     add("--stop_hopeless", action="store_true", help="end trials that fall behind the median")
     add("--seed", type=int, metavar="S", help="of the proposals and of the trainings (default: 0)")
     add("--workers", type=int, metavar="W", help="trials at the same time (default: 1)")

@@ -189,6 +189,21 @@ def proposal(dimensions: Sequence[Dimension], options: Mapping[str, Any]) -> dic
     return values
 
 
+def own_options(dimensions: Sequence[Dimension], configuration: Configuration) -> dict[str, Any]:
+    """Option → value, of a configuration, as far as it is a setting within the bounds."""
+    options = flatten(json.loads(configuration.to_json()))
+    return {one.name: options[one.name] for one in dimensions if _is_within(one, options)}
+
+
+def _is_within(dimension: Dimension, options: Mapping[str, Any]) -> bool:
+    value = options.get(dimension.name)
+    if any(options.get(name) not in allowed for name, allowed in dimension.when.items()):
+        return False
+    if dimension.scale == "choice":
+        return value in dimension.choices
+    return isinstance(value, int | float) and dimension.low <= value <= dimension.high
+
+
 def refined(
     dimensions: Sequence[Dimension], ranked: Sequence[Trial], times: int
 ) -> list[Dimension]:
@@ -200,7 +215,7 @@ def refined(
 
     Args:
         dimensions: with the user's bounds.
-        ranked: the trials so far, the best first.
+        ranked: the trials so far, the best first; and the recipe as it is, where it was trained.
         times: how often the box has shrunk, this time included.
     """
     best = ranked[: max(2, math.ceil(len(ranked) / 3))]

@@ -74,7 +74,8 @@ class Tuner(BaseTuner):
             FailedTrialError: with the reason, which is recorded too.
             FatalError: where it is not the setting's fault, but the disk's.
         """
-        trial = self._recorded(trial_number(trial), trial.hyperparameters)
+        options = self.hypermodel.options(trial.hyperparameters)
+        trial = self._recorded(trial_number(trial), trial.hyperparameters, options)
         return {self.definition.objective: self._told(trial)}
 
     def run(self) -> None:
@@ -87,11 +88,13 @@ class Tuner(BaseTuner):
     def train_default(self) -> None:
         """Trains the recipe as it is, to compare with; UserError if that fails."""
         try:
-            self._recorded(DEFAULT, kt.HyperParameters())
+            self._recorded(DEFAULT, kt.HyperParameters(), self.hypermodel.own_options())
         except (kt.errors.FatalError, kt.errors.FailedTrialError) as error:
             raise UserError(f"the recipe as it is fails: {error}") from None
 
-    def _recorded(self, number: int, hyperparameters: kt.HyperParameters) -> Trial:
+    def _recorded(
+        self, number: int, hyperparameters: kt.HyperParameters, options: dict[str, Any]
+    ) -> Trial:
         known = self.folder.trial(number)
         if known and known.score is not None:  # but perhaps nobody lived to tell the oracle
             return known
@@ -99,7 +102,7 @@ class Tuner(BaseTuner):
             number=number,
             round=max(0, number - 1) // self.definition.round_size,
             status="running",
-            hyperparameters=self.hypermodel.options(hyperparameters),
+            hyperparameters=options,
             began=known.began if known else self.folder.elapsed(),
         )
         self.folder.write(record)
@@ -146,7 +149,7 @@ def begun_oracle(folder: Folder) -> Any:
     oracle = oracle_of(
         definition,
         epochs=definition.configuration({}).recipe.epochs,
-        ranked=lambda: folder.search().ranked(),
+        ranked=folder.ranked_with_default,
     )
     oracle._set_project_dir(str(folder.path), "oracle")
     if not is_worker():

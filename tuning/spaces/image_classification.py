@@ -28,10 +28,14 @@ def space(configuration: Configuration) -> list[Dimension]:
 
 
 def _augmentation(configuration: Configuration) -> list[Dimension]:
-    """What leaves a digit readable, or a photograph's subject in it; none of cached activations."""
+    """The recipe's own, and what leaves a digit readable, or a photograph's subject in it.
+
+    None of cached activations.
+    """
     if configuration.transfer == "cached":
         return []
-    if configuration.preprocess["channels"] == 1:
-        return [choice("arrange.augment", "none", "crop", "affine", "warp", priority=4)]
     names = ("none", "crop_flip", "basic", "cutout", "mixup", "cutmix", "randaugment")
-    return [choice("arrange.augment", *names, priority=4)]
+    if configuration.preprocess["channels"] == 1:
+        names = ("none", "crop", "affine", "warp")
+    own = configuration.arrange["augment"]
+    return [choice("arrange.augment", *dict.fromkeys([*names, own]), priority=4)]
